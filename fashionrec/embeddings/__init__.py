@@ -1,0 +1,1 @@
+"""CORE's item table and the title LSTM."""

@@ -1,0 +1,1 @@
+"""Raw logs and catalogues to tables; importers of public data; the synthetic fashion world."""

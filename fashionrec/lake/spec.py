@@ -1,0 +1,103 @@
+"""Table specifications: `schemas/<table>.yaml` is the single source of a table's columns, keys, constraints and checks."""
+
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from pyspark.sql import types as t
+
+from fashionrec.settings import resource
+
+_PRIMITIVES: dict[str, t.DataType] = {
+    "string": t.StringType(),
+    "boolean": t.BooleanType(),
+    "int": t.IntegerType(),
+    "long": t.LongType(),
+    "float": t.FloatType(),
+    "double": t.DoubleType(),
+    "date": t.DateType(),
+    "timestamp": t.TimestampType(),
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(_Part):
+    name: str
+    type: str | dict[str, Any]
+    description: str
+    nullable: bool = True
+    unit: str = ""
+    formula: str = ""
+    pii: bool = False
+
+
+class Constraint(_Part):
+    name: str
+    check: str
+    why: str
+
+
+class Expectation(BaseModel):
+    """A Great Expectations expectation by its class name; `severity` critical stops the run, warning is reported."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    expect: str
+    severity: Literal["critical", "warning"]
+
+
+class TableSpec(_Part):
+    table: str
+    kind: Literal["raw", "events", "daily"]
+    grain: str
+    primary_key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    partitioned_by: tuple[str, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
+    may_be_empty: bool = False
+    retention_days: Annotated[int, Field(gt=0)] | None = None
+
+    @property
+    def day_column(self) -> str:
+        """The column that a day is replaced by."""
+        return "event_date" if self.kind == "events" else "run_date"
+
+    @property
+    def schema(self) -> t.StructType:
+        return t.StructType([_field(column) for column in self.columns])
+
+
+@cache
+def table_spec(table: str) -> TableSpec:
+    """Return the specification of a table; raise KeyError naming the folder where there is none."""
+    path = resource("schemas") / f"{table}.yaml"
+    if not path.exists():
+        raise KeyError(f"no table {table!r}: {path} does not exist")
+    return TableSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def table_specs() -> tuple[TableSpec, ...]:
+    """Return all specifications in the order of their names."""
+    return tuple(table_spec(path.stem) for path in sorted(resource("schemas").glob("*.yaml")))
+
+
+def data_type(declared: str | dict[str, Any]) -> t.DataType:
+    """Return the Spark type of a declared one: a primitive's name, {array: T}, {map: T} with string keys, or {struct: [columns]}."""
+    if isinstance(declared, str):
+        return _PRIMITIVES[declared]
+    ((kind, inner),) = declared.items()
+    if kind == "array":
+        # Delta refuses NOT NULL inside arrays, so everything nested is nullable.
+        return t.ArrayType(data_type(inner), True)
+    if kind == "map":
+        return t.MapType(t.StringType(), data_type(inner), True)
+    return t.StructType([_field(Column.model_validate(column)) for column in inner])
+
+
+def _field(column: Column) -> t.StructField:
+    words = f"{column.description} [{column.unit}]" if column.unit else column.description
+    return t.StructField(column.name, data_type(column.type), column.nullable, {"comment": words})

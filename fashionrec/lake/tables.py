@@ -1,0 +1,105 @@
+"""Delta tables: created from their specification, read as of a date, written one day at a time."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+from pyspark.sql import types as t
+
+from fashionrec.errors import UserError
+from fashionrec.lake.spec import TableSpec
+
+
+# Types that Delta keeps minimum and maximum of.
+_SKIPPABLE = ("string", "int", "long", "float", "double", "date", "timestamp")
+
+
+class LakeError(UserError):
+    """A table cannot be read or written; the text says which, why and what to do."""
+
+
+class SchemaError(LakeError):
+    """Columns differ from the specification; the text lists every difference."""
+
+
+def check_schema(found: t.StructType, spec: TableSpec) -> None:
+    """Raise SchemaError listing every missing, unknown and retyped column at once; nullability is left to the table's constraints."""
+    expected = {field.name: field.dataType for field in spec.schema}
+    got = {field.name: field.dataType for field in found}
+    problems = [f"{name} is missing" for name in expected if name not in got]
+    problems += [f"{name} is unknown" for name in got if name not in expected]
+    problems += [
+        f"{name} is {got[name].simpleString()} instead of {expected[name].simpleString()}"
+        for name in expected
+        if name in got and got[name].simpleString() != expected[name].simpleString()
+    ]
+    if problems:
+        raise SchemaError(f"{spec.table}: {'; '.join(problems)}. The columns are declared in schemas/{spec.table}.yaml.")
+
+
+def create_table(spark: SparkSession, path: str, spec: TableSpec) -> None:
+    """Create the table with its constraints where it does not exist yet."""
+    table = DeltaTable.createIfNotExists(spark).location(path).addColumns(spec.schema).comment(spec.grain)
+    if spec.partitioned_by:
+        table = table.partitionedBy(*spec.partitioned_by)
+    for constraint in spec.constraints:
+        table = table.property(f"delta.constraints.{constraint.name}", constraint.check)
+    # Minimum and maximum of an ID column would outlive a deleted user in the log.
+    indexed = [c.name for c in spec.columns if c.type in _SKIPPABLE and not c.pii and c.name not in spec.partitioned_by]
+    table = table.property("delta.dataSkippingStatsColumns", ",".join(indexed))
+    table.execute()
+
+
+def table_exists(spark: SparkSession, path: str) -> bool:
+    return DeltaTable.isDeltaTable(spark, path)
+
+
+def table_version(spark: SparkSession, path: str) -> int:
+    """Return the number of the table's newest commit."""
+    return int(DeltaTable.forPath(spark, path).history(1).first()["version"])  # type: ignore[index]
+
+
+def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> DataFrame:
+    """Return what a run of `day` may see of a table: events up to the end of that day, or the snapshot of that very day.
+
+    Raises:
+        LakeError: the table does not exist, or a daily table that must not be empty has no rows for that day.
+    """
+    if not table_exists(spark, path):
+        raise LakeError(f"{spec.table}: no such table at {path}; run the step that writes it first (fashionrec run --run-date {day})")
+    reader = spark.read.format("delta")
+    frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
+    if spec.kind == "events":
+        return frame.where(f.col(spec.day_column) <= f.lit(day))
+    rows = frame.where(f.col("run_date") == f.lit(day))
+    if not spec.may_be_empty and rows.isEmpty():
+        newest = frame.agg(f.max("run_date")).first()[0]  # type: ignore[index]
+        raise LakeError(
+            f"{spec.table}: no rows for run date {day} (newest: {newest or 'none'}); run the step that writes it: "
+            f"fashionrec run --run-date {day}"
+        )
+    return rows
+
+
+def replace_days(
+    frame: DataFrame, path: str, spec: TableSpec, days: Sequence[date], scope: Mapping[str, str], commit: Mapping[str, object]
+) -> None:
+    """Replace exactly `days` of a table (and within them the rows of `scope`) by `frame`, in one atomic commit.
+
+    Rows outside of the days or the scope are refused by Delta. `commit` is kept as JSON in the table's history.
+    """
+    check_schema(frame.schema, spec)
+    create_table(frame.sparkSession, path, spec)
+    listed = ", ".join(f"DATE'{day}'" for day in sorted(set(days)))
+    where = " AND ".join([f"{spec.day_column} IN ({listed})", *(f"{column} = '{value}'" for column, value in scope.items())])
+    (
+        frame.select(*(column.name for column in spec.columns))
+        .write.format("delta")
+        .mode("overwrite")
+        .option("replaceWhere", where)
+        .option("userMetadata", json.dumps(dict(commit), sort_keys=True, default=str))
+        .save(path)
+    )

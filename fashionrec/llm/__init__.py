@@ -1,0 +1,1 @@
+"""The language model: base, quantisation, fine-tuning, merging, batch generation."""

@@ -1,0 +1,1 @@
+"""The query-product memory: normalisation, table, encoder, look-up."""

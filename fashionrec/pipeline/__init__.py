@@ -1,0 +1,1 @@
+"""Steps, their registry and runner, the model registry, the run manifest."""

@@ -1,0 +1,105 @@
+"""The model registry: MLflow, with files that lie beside it and a hash over them."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashionrec.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+class ModelError(UserError):
+    """A model is missing or its files are not those that were registered."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    name: str
+    version: str
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class ModelRegistry:
+    """Versions of the models `llm`, `id` and `title`; the alias champion is what a daily run uses."""
+
+    root: str
+    tracking_uri: str
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow.tracking import MlflowClient
+
+        Path(self.root).mkdir(parents=True, exist_ok=True)
+        return MlflowClient(self.tracking_uri or f"sqlite:///{self.root}/mlflow.db")
+
+    def new_folder(self, name: str, run_id: str) -> Path:
+        """Return an empty folder that a training run may fill before it is registered."""
+        folder = Path(self.root) / name / run_id
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def register(
+        self, name: str, folder: Path, params: Mapping[str, Any], metrics: Mapping[str, float], inputs: Mapping[str, Any]
+    ) -> ModelVersion:
+        """Register a trained folder as the next version with its parameters, metrics, inputs and file hash, and make it champion."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._client
+        experiment = client.get_experiment_by_name("fashionrec")
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment("fashionrec", f"file://{self.root}/artifacts")
+        run = client.create_run(experiment_id, run_name=name)
+        for key, value in params.items():
+            client.log_param(run.info.run_id, key, value)
+        for key, value in metrics.items():
+            client.log_metric(run.info.run_id, key, value)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        tags = {"sha256": folder_hash(folder), **{f"input.{key}": str(value) for key, value in inputs.items()}}
+        version = client.create_model_version(name, f"file://{folder}", run.info.run_id, tags=tags)
+        client.set_registered_model_alias(name, "champion", version.version)
+        client.set_terminated(run.info.run_id)
+        return ModelVersion(name, str(version.version), folder)
+
+    def champion(self, name: str) -> ModelVersion:
+        """Return the version that the alias champion names, its files checked against the hash of its registration.
+
+        Raises:
+            ModelError: no version is registered, or files are missing or changed.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            version = self._client.get_model_version_by_alias(name, "champion")
+        except MlflowException:
+            raise ModelError(f"model {name}: none is registered under {self.root}; run the training step first") from None
+        folder = Path(str(version.source).removeprefix("file://"))
+        if not folder.is_dir() or folder_hash(folder) != version.tags["sha256"]:
+            raise ModelError(f"model {name}@{version.version}: files under {folder} are missing or changed since training; train again")
+        return ModelVersion(name, str(version.version), folder)
+
+
+def folder_hash(folder: Path) -> str:
+    """Return the SHA-256 over the names and contents of all files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

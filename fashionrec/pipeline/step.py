@@ -1,0 +1,131 @@
+"""What a step is, and what it sees of the run that it is part of."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+
+from fashionrec.lake import tables
+from fashionrec.lake.session import spark_session
+from fashionrec.lake.spec import TableSpec, table_spec
+from fashionrec.pipeline.models import ModelRegistry, ModelVersion
+from fashionrec.quality import GateError, check_rows
+from fashionrec.settings import Settings
+
+
+@dataclass(frozen=True)
+class Step:
+    """One arrow of the flow: a job, a task of the DAG. `reads` and `writes` name tables, `raw/...`, `model/...` and `indexes`."""
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    run: Callable[["Run"], None]
+    about: str
+
+
+@dataclass
+class Run:
+    """One run of one date: settings, Spark, and the only way in which steps read and write.
+
+    It counts what a step read and wrote; the manifest and each commit's metadata are made from it.
+    """
+
+    settings: Settings
+    run_date: date
+    run_id: str
+    commit: Mapping[str, object]
+    step: Step | None = None
+    versions_read: dict[str, int] = field(default_factory=dict)
+    rows_written: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        return spark_session(self.settings, f"fashionrec {self.run_date}")
+
+    @cached_property
+    def models(self) -> ModelRegistry:
+        return ModelRegistry(self.path("models"), self.settings.mlflow.tracking_uri)
+
+    def path(self, name: str, *parts: str) -> str:
+        """Return a path of the settings (`lake`, `models`, ...) joined with `parts`."""
+        below = str(getattr(self.settings.paths, name))
+        root = below if below.startswith("/") or "://" in below else f"{self.settings.paths.root}/{below}"
+        if "://" not in root:
+            root = str(Path(root).resolve())
+        return "/".join([root, *parts])
+
+    def day_folder(self, name: str) -> Path:
+        """Return the folder of the run date below a path of the settings, created."""
+        folder = Path(self.path(name, str(self.run_date)))
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def read(self, table: str, day: date | None = None) -> DataFrame:
+        """Return a table as this run may see it (see `lake.tables.read_table`), pinned to the version that the manifest names."""
+        self._declared(table, "reads")
+        spec = table_spec(table)
+        path = self.path("lake", table)
+        if table not in self.versions_read and tables.table_exists(self.spark, path):
+            self.versions_read[table] = tables.table_version(self.spark, path)
+        return tables.read_table(self.spark, path, spec, day or self.run_date, self.versions_read.get(table))
+
+    def write(self, table: str, frame: DataFrame, *, days: Sequence[date] = (), scope: Mapping[str, str] | None = None) -> int:
+        """Stage the rows, pass the gate, then replace the run's day (or `days`) in one commit. Return the number of rows.
+
+        `frame` needs no `run_date` column: it is added to daily tables.
+
+        Raises:
+            GateError: no rows where the table may not be empty, too few against the last good day, or a failed expectation.
+        """
+        self._declared(table, "writes")
+        spec = table_spec(table)
+        if spec.kind == "daily":
+            frame = frame.withColumn("run_date", f.lit(self.run_date))
+        tables.check_schema(frame.schema, spec)
+        staging = self.path("lake", "_staging", self.run_id, table)
+        frame.select(*(column.name for column in spec.columns)).write.mode("overwrite").parquet(staging)
+        staged = self.spark.read.schema(spec.schema).parquet(staging)
+        row_count = staged.count()
+        self._enough(spec, row_count)
+        if row_count:
+            self.warnings += check_rows(staged, spec)
+        path = self.path("lake", table)
+        lineage = {**self.commit, "step": self.step.name if self.step else None, "read": self.versions_read}
+        tables.replace_days(staged, path, spec, days or [self.run_date], scope or {}, lineage)
+        self.rows_written[table] = self.rows_written.get(table, 0) + row_count
+        return row_count
+
+    def model(self, name: str) -> ModelVersion:
+        """Return the champion of a model; raise LakeError where none was trained yet."""
+        self._declared(f"model/{name}", "reads")
+        return self.models.champion(name)
+
+    def _enough(self, spec: TableSpec, row_count: int) -> None:
+        if spec.may_be_empty:
+            return
+        if row_count == 0:
+            raise GateError(f"{spec.table}: not published: no rows for {self.run_date}; the table is as it was")
+        path = self.path("lake", spec.table)
+        if spec.kind != "daily" or not tables.table_exists(self.spark, path):
+            return
+        before = self.spark.read.format("delta").load(path).where(f.col("run_date") < f.lit(self.run_date))
+        last_good = before.groupBy("run_date").count().orderBy(f.desc("run_date")).first()
+        floor = self.settings.quality.min_rows_rate
+        if last_good and row_count < floor * last_good["count"]:
+            raise GateError(
+                f"{spec.table}: not published: {row_count:,} rows, {last_good['count']:,} on {last_good['run_date']}; "
+                f"below {floor:.0%} of it. The table is as it was; --set quality.min_rows_rate=0 publishes all the same"
+            )
+
+    def _declared(self, name: str, side: str) -> None:
+        if self.step and name not in getattr(self.step, side):
+            raise tables.LakeError(f"step {self.step.name} uses {name} without declaring it in its {side}")
+
+

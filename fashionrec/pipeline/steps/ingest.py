@@ -1,0 +1,3 @@
+from fashionrec.pipeline.step import Step
+
+STEPS: tuple[Step, ...] = ()

@@ -1,0 +1,1 @@
+"""The template, rendering within the token budget, parsing of answers."""

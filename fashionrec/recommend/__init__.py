@@ -1,0 +1,1 @@
+"""Recommendations, fallbacks, policies and the campaign feed."""

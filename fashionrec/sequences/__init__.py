@@ -1,0 +1,1 @@
+"""Sessions, sequences and splits."""

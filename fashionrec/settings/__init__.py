@@ -1,0 +1,6 @@
+"""Typed settings: load, merge, validate, hash."""
+
+from fashionrec.settings.load import SettingsError, load_settings, resource, settings_hash
+from fashionrec.settings.model import Settings
+
+__all__ = ["Settings", "SettingsError", "load_settings", "resource", "settings_hash"]

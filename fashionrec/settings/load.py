@@ -1,0 +1,96 @@
+"""Read settings from files and from the command line."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from fashionrec.errors import UserError
+from fashionrec.settings.model import Settings
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class SettingsError(UserError):
+    """A setting is unknown, missing or out of range; the text lists every one."""
+
+
+def resource(name: str) -> Path:
+    """Return the path of a folder that ships with the project (`conf`, `schemas`): inside an installed wheel or in the checkout."""
+    installed = _PACKAGE / name
+    return installed if installed.exists() else _PACKAGE.parent / name
+
+
+def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ()) -> Settings:
+    """Return the settings of `conf` merged over the `base.yaml` beside it, with `a.b=value` overrides on top.
+
+    Raises:
+        SettingsError: naming every unknown key and every bad value, and the file.
+    """
+    path = Path(conf) if conf else resource("conf") / "local.yaml"
+    tree = _merge(_read(path.parent / "base.yaml"), _read(path))
+    for override in overrides:
+        tree = _merge(tree, _parse_override(override))
+    for section, key in (("llm", "base"),):
+        tree[section][key] = _read_base_model(path.parent / str(tree[section][key]))
+    tree["prompts"]["template"] = str((path.parent / str(tree["prompts"]["template"])).resolve())
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {_say(e['msg'])}" for e in error.errors())
+        raise SettingsError(f"{path}: {problems}. Every key and its meaning stands in {path.parent / 'base.yaml'}.") from None
+
+
+def settings_hash(settings: Settings) -> str:
+    """Return 12 hex digits that change with any setting that may change a result; where the lake lies is no such setting."""
+    text = json.dumps(settings.model_dump(mode="json", exclude={"paths", "mlflow"}), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such settings file") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if tree is not None and not isinstance(tree, dict):
+        raise SettingsError(f"{path}: expected sections with keys, found {type(tree).__name__}")
+    return tree or {}
+
+
+def _read_base_model(path: Path) -> dict[str, Any]:
+    tree = _read(path)
+    folder = path.parent / str(tree.get("path", ""))
+    if folder.is_dir():
+        tree["path"] = str(folder.resolve())
+    return tree
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--set {text}: write it as section.key=value")
+    try:
+        tree: Any = yaml.safe_load(value) if value else ""
+    except yaml.YAMLError:
+        raise SettingsError(f"--set {text}: the value is not valid YAML") from None
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return dict(tree)
+
+
+def _say(message: str) -> str:
+    return {"Extra inputs are not permitted": "unknown key", "Field required": "missing"}.get(message, message)

@@ -1,0 +1,176 @@
+"""The types of the settings. Their values, meanings and units stand in conf/base.yaml, the only place with defaults."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Split = Literal["train", "validation", "test", "score"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paths(Section):
+    root: str
+    lake: str
+    raw_interactions: str
+    raw_catalog: str
+    models: str
+    indexes: str
+    reports: str
+    manifests: str
+
+
+class Spark(Section):
+    master: str
+    driver_memory: str
+    shuffle_partitions: Positive
+
+
+class Mlflow(Section):
+    tracking_uri: str
+
+
+class Ingest(Section):
+    lookback_days: NotNegative
+    max_quarantine_rate: Share
+
+
+class Sequences(Section):
+    session_gap_minutes: Positive
+    history_days: Positive
+    max_actions: Positive
+    max_train_examples: Positive
+    min_actions: Positive
+
+
+class Memory(Section):
+    half_life_days: Positive
+    as_of_every_days: Positive
+    min_support: Positive
+    top_products: Positive
+    encoder_dim: Positive
+    neighbours: Positive
+    min_similarity: Share
+
+
+class Prompts(Section):
+    template: str
+    max_tokens: Positive
+    answer_tokens: Positive
+    products_per_query: NotNegative
+    attributes: bool
+    memory: bool
+
+
+class BaseLanguageModel(Section):
+    path: str
+    revision: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    lora_targets: tuple[str, ...]
+
+
+class Llm(Section):
+    base: BaseLanguageModel
+    lora_rank: Positive
+    lora_alpha: Positive
+    lora_dropout: Share
+    learning_rate: PositiveFloat
+    epochs: Positive
+    max_steps: NotNegative
+    batch_size: Positive
+    ranks: Positive
+    seed: int
+
+
+class Core(Section):
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: PositiveFloat
+    temperature: PositiveFloat
+    item_dropout: Share
+    max_actions: Positive
+    cold_rate: Share
+
+
+class Title(Section):
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: PositiveFloat
+    margin: PositiveFloat
+    max_pairs: Positive
+
+
+class Embeddings(Section):
+    dim: Positive
+    core: Core
+    title: Title
+    seed: int
+
+
+class Generation(Section):
+    splits: tuple[Split, ...]
+    max_new_tokens: Positive
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Share
+    device: Literal["cpu", "cuda"]
+    engines: Positive
+    batch_size: Positive
+    cpu_kv_cache_gib: Positive
+    gpu_memory_rate: Share
+
+
+class Retrieval(Section):
+    candidates: Positive
+    mixup_m: NotNegative
+
+
+class Recommend(Section):
+    per_category: Positive
+
+
+class Campaign(Section):
+    max_items: Positive
+    valid_days: Positive
+    suppression: str
+
+
+class Evaluate(Section):
+    k: Positive
+
+
+class Quality(Section):
+    min_rows_rate: Share
+
+
+class Settings(Section):
+    paths: Paths
+    spark: Spark
+    mlflow: Mlflow
+    ingest: Ingest
+    sequences: Sequences
+    memory: Memory
+    prompts: Prompts
+    llm: Llm
+    embeddings: Embeddings
+    generation: Generation
+    retrieval: Retrieval
+    recommend: Recommend
+    campaign: Campaign
+    evaluate: Evaluate
+    quality: Quality
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Settings":
+        if self.prompts.answer_tokens >= self.prompts.max_tokens:
+            raise ValueError("prompts.answer_tokens must be below prompts.max_tokens: nothing is left for the prompt")
+        if self.generation.max_new_tokens > self.prompts.answer_tokens:
+            raise ValueError("generation.max_new_tokens must not exceed prompts.answer_tokens: the answer would outgrow the budget")
+        if self.retrieval.candidates < self.recommend.per_category:
+            raise ValueError("retrieval.candidates must be at least recommend.per_category")
+        return self
