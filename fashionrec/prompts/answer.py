@@ -1,0 +1,113 @@
+"""The answer's one format, `<item id> | <title>`: written for training, enforced while decoding, read after it (paper section 4.2)."""
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+from fashionrec.errors import UserError
+
+MAX_ID_CHARS = 24
+MAX_TITLE_CHARS = 80
+SEPARATOR = " | "
+# What stands for a title of which cleaning leaves nothing.
+UNTITLED = "untitled"
+
+_ID = rf"[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}"
+# Neither blanks, nor the separator, nor the brackets that models write their special tokens with, nor control characters.
+_INK = r"[^ |<>\x00-\x1f\x7f]"
+_TITLE = rf"{_INK}([^|<>\x00-\x1f\x7f]{{0,{MAX_TITLE_CHARS - 2}}}{_INK})?"
+_ANSWER = re.compile(rf"({_ID}) \| ({_TITLE})")
+_FITTING_ID = re.compile(_ID)
+_UNCLEAN = re.compile(r"[^ -~]|[|<>]")
+
+
+class AnswerError(UserError):
+    """An item cannot be written as an answer."""
+
+
+class ParsedAnswer(NamedTuple):
+    """An answer as read: ID and title, or the reason why it could not be read and neither."""
+
+    item_id: str | None
+    title: str | None
+    error: str | None
+
+
+def clean_text(text: str, max_chars: int) -> str:
+    """Return text that cannot change a prompt's structure: one line, single blanks, no `|`, `<` or `>`, at most `max_chars` characters.
+
+    It is cut at the last word that fits, and within a word only if that word is alone too long. May return an empty text.
+    """
+    # Far longer texts than are kept need no cleaning to their end.
+    text = text[: 8 * max_chars]
+    if _UNCLEAN.search(text):
+        text = "".join(map(_clean_char, text))
+    return cut_words(" ".join(text.split()), max_chars)
+
+
+def cut_words(text: str, max_chars: int) -> str:
+    """Return the whole words of a text that fit `max_chars` characters, or the beginning of its first word where not even that fits."""
+    if len(text) <= max_chars:
+        return text
+    head, blank, _ = text[: max_chars + 1].rpartition(" ")
+    return head if blank and head else text[:max_chars]
+
+
+def clean_title(title: str) -> str:
+    """Return a title as prompts and answers show it: 1 to 80 characters."""
+    return clean_text(title, MAX_TITLE_CHARS) or UNTITLED
+
+
+def render_answer(item_id: str, title: str) -> str:
+    """Return the answer that names an item.
+
+    Raises:
+        AnswerError: the ID is not made of 1 to 24 letters, digits, `-` and `_`, so no answer could name it.
+    """
+    if not _FITTING_ID.fullmatch(item_id):
+        raise AnswerError(
+            f"item {item_id!r} cannot be answered: an ID needs 1 to {MAX_ID_CHARS} of the characters A-Z a-z 0-9 _ -; "
+            "rename it where the catalogue is exported"
+        )
+    return f"{item_id}{SEPARATOR}{clean_title(title)}"
+
+
+def answer_regex() -> str:
+    """Return the bounded regular expression of all answers, in the dialect of constrained decoding (no look-around, no `\\w`)."""
+    return _ANSWER.pattern
+
+
+def parse_answer(text: str) -> ParsedAnswer:
+    """Return the ID and title of an answer, or the reason why it has none. Blanks and line ends around it do not count."""
+    answer = text.strip()
+    match = _ANSWER.fullmatch(answer)
+    if match:
+        return ParsedAnswer(match[1], match[2], None)
+    return ParsedAnswer(None, None, _reason(answer))
+
+
+def _reason(answer: str) -> str:
+    if not answer:
+        return "empty"
+    if len(answer.splitlines()) > 1:
+        return "more than one line"
+    item_id, separator, title = answer.partition(SEPARATOR)
+    if not separator:
+        return "no separator"
+    if not _FITTING_ID.fullmatch(item_id):
+        return "not an item ID before the separator"
+    if len(title) > MAX_TITLE_CHARS:
+        return "title too long"
+    return "not a title after the separator"
+
+
+def _clean_char(char: str) -> str:
+    if char in "|<>":
+        return " "
+    if char.isascii():
+        return char if char.isprintable() else " "
+    category = unicodedata.category(char)
+    # Invisible formatting (zero-width and direction marks) goes; separators, controls, surrogates and unassigned code points part words.
+    if category == "Cf":
+        return ""
+    return " " if category[0] in "CZ" else char
