@@ -1,11 +1,19 @@
 """The Spark session."""
 
 import os
+import re
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from fashionrec.errors import UserError
+from fashionrec.lake.jars import delta_jars
 from fashionrec.settings import Settings
+
+_JAVA = (17, 21)
 
 
 def spark_session(settings: Settings, app_name: str) -> SparkSession:
@@ -15,6 +23,9 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     """
     builder = SparkSession.builder.appName(app_name)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        java_version()
+        if not delta_jars():
+            raise UserError("Delta's JARs are not beside Spark's: run make setup (or python -m fashionrec.lake.jars) once, with a network")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master(settings.spark.master).config("spark.driver.memory", settings.spark.driver_memory)
         for key, value in _EMBEDDED.items():
@@ -25,6 +36,21 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def java_version() -> str:
+    """Return the version of the Java that Spark will start; raise UserError where it is missing or not one that Spark 4.2 runs on."""
+    home = os.environ.get("JAVA_HOME")
+    java = Path(home, "bin", "java") if home else Path(shutil.which("java") or "java")
+    advice = "install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME to it"
+    try:
+        told = subprocess.run([str(java), "-version"], capture_output=True, text=True, check=True, timeout=60).stderr
+    except (OSError, subprocess.SubprocessError):
+        raise UserError(f"no Java at {java}: {advice}") from None
+    version = re.search(r'version "([\d._]+)', told)
+    if not version or int(version[1].split(".")[0]) not in _JAVA:
+        raise UserError(f"Java {version[1] if version else 'unknown'} at {java}, Spark needs 17 or 21: {advice}")
+    return f"{version[1]} at {java}"
 
 
 _EMBEDDED = {

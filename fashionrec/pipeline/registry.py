@@ -22,3 +22,10 @@ def step_named(name: str) -> Step:
         if step.name == name:
             return step
     raise UserError(f"no step {name!r}; there are {', '.join(step.name for step in STEPS)}")
+
+
+def select_steps(only: str, skip: str) -> list[Step]:
+    """Return the steps of comma-separated names (empty: all) without those of `skip`, in the order of the flow."""
+    wanted = {step_named(name).name for name in only.split(",") if name} or {step.name for step in STEPS}
+    unwanted = {step_named(name).name for name in skip.split(",") if name}
+    return [step for step in STEPS if step.name in wanted - unwanted]

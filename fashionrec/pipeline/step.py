@@ -127,5 +127,3 @@ class Run:
     def _declared(self, name: str, side: str) -> None:
         if self.step and name not in getattr(self.step, side):
             raise tables.LakeError(f"step {self.step.name} uses {name} without declaring it in its {side}")
-
-

@@ -45,4 +45,3 @@ def every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
         stop.set()
         thread.join()
         act()
-

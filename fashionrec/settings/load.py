@@ -35,9 +35,11 @@ def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ())
     tree = _merge(_read(path.parent / "base.yaml"), _read(path))
     for override in overrides:
         tree = _merge(tree, _parse_override(override))
-    for section, key in (("llm", "base"),):
-        tree[section][key] = _read_base_model(path.parent / str(tree[section][key]))
-    tree["prompts"]["template"] = str((path.parent / str(tree["prompts"]["template"])).resolve())
+    try:
+        tree["llm"]["base"] = _read_base_model(path.parent / str(tree["llm"]["base"]))
+        tree["prompts"]["template"] = str((path.parent / str(tree["prompts"]["template"])).resolve())
+    except (KeyError, TypeError):
+        raise SettingsError(f"{path}: llm and prompts must be sections, with llm.base and prompts.template naming files") from None
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -47,7 +49,11 @@ def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ())
 
 def settings_hash(settings: Settings) -> str:
     """Return 12 hex digits that change with any setting that may change a result; where the lake lies is no such setting."""
-    text = json.dumps(settings.model_dump(mode="json", exclude={"paths", "mlflow"}), sort_keys=True)
+    tree = settings.model_dump(mode="json", exclude={"paths", "mlflow"})
+    # The same checkout elsewhere has the same hash.
+    tree["prompts"]["template"] = Path(settings.prompts.template).name
+    tree["llm"]["base"]["path"] = Path(settings.llm.base.path).name
+    text = json.dumps(tree, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

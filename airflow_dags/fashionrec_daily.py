@@ -1,0 +1,80 @@
+"""The daily run: one spark-submit per job, in the order in which the tables need each other. Imports nothing of fashionrec."""
+
+import os
+from datetime import datetime, timedelta, timezone
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import DAG
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+RUNBOOK = """
+### What it makes
+The tables of one date, from raw logs to `recommendations` and `campaign_feed`, which e-mail campaigns read every morning.
+
+### When a task fails
+Its log ends in one line that starts with `error:` and says what to do. Tables are as they were: a job publishes its day whole or not at all,
+so clearing the task (and what comes after it) is always safe.
+
+| task | whom it hurts | first look |
+|---|---|---|
+| `ingest_*` | everybody downstream; yesterday's feed stays in place | did the producer deliver the date's folder? table `quarantine` says what was refused |
+| `build_*`, `look_up_queries` | today's prompts | the named table and column of the error |
+| `train_*` | nobody today: the champion of before stays | the loss in the log; memory of the GPU |
+| `generate` | today's recommendations | is a GPU held by another job? |
+| `recommend`, `publish_campaign` | today's e-mails; campaigns see yesterday's `valid_until` | the gate's line in the log |
+| `evaluate`, `analyze_characteristics`, `monitor` | nobody today; the report is missing | the report's tables |
+
+### Another date by hand
+`airflow dags trigger fashionrec_daily --conf '{"run_date": "2026-03-01"}'`
+"""
+
+HOME = os.environ.get("FASHIONREC_HOME", os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CONF = os.environ.get("FASHIONREC_CONF", f"{HOME}/conf/prod.yaml")
+SPARK_PROPERTIES = os.environ.get("FASHIONREC_SPARK_PROPERTIES", f"{HOME}/conf/spark/prod.conf")
+# More settings for every job, e.g. "paths.root=/mnt/shop evaluate.k=20".
+OVERRIDES = os.environ.get("FASHIONREC_SET", "").split()
+
+# The date whose logs are complete: the start of the interval, unless a trigger names another.
+RUN_DATE = "{{ (dag_run.conf or {}).get('run_date') or (data_interval_start | ds) }}"
+
+# Each job and the jobs whose tables it reads.
+AFTER = {
+    "ingest_catalog": [],
+    "ingest_interactions": [],
+    "build_sequences": ["ingest_interactions", "ingest_catalog"],
+    "build_query_products": ["ingest_interactions", "ingest_catalog"],
+    "look_up_queries": ["build_sequences", "build_query_products"],
+    "build_prompts": ["build_sequences", "look_up_queries"],
+    "train_llm": ["build_prompts"],
+    "train_embeddings": ["ingest_catalog", "build_sequences"],
+    "generate": ["build_prompts", "train_llm"],
+    "build_indexes": ["ingest_catalog", "train_embeddings"],
+    "recommend": ["ingest_interactions", "ingest_catalog", "generate", "build_indexes", "train_embeddings"],
+    "publish_campaign": ["ingest_interactions", "ingest_catalog", "recommend"],
+    "evaluate": ["ingest_interactions", "ingest_catalog", "build_sequences", "generate", "build_indexes", "train_embeddings"],
+    "analyze_characteristics": ["ingest_interactions", "ingest_catalog", "build_sequences"],
+    "monitor": ["recommend", "publish_campaign", "evaluate", "analyze_characteristics"],
+}
+
+with DAG(
+    dag_id="fashionrec_daily",
+    schedule=CronDataIntervalTimetable("0 4 * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 1, "retry_delay": timedelta(minutes=5)},
+    doc_md=RUNBOOK,
+    tags=["fashionrec"],
+) as dag:
+    tasks = {
+        job: SparkSubmitOperator(
+            task_id=job,
+            application=f"{HOME}/jobs/{job}.py",
+            application_args=["--run-date", RUN_DATE, "--conf", CONF, *(part for one in OVERRIDES for part in ("--set", one))],
+            properties_file=SPARK_PROPERTIES,
+            name=f"fashionrec-{job}",
+        )
+        for job in AFTER
+    }
+    for job, earlier in AFTER.items():
+        tasks[job].set_upstream([tasks[name] for name in earlier])

@@ -1,0 +1,115 @@
+"""The command for people: fashionrec demo | run | import | show | tables | doctor."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from fashionrec.errors import UserError
+from fashionrec.pipeline import demo, doctor, show
+from fashionrec.pipeline.job import add_run_arguments, add_settings_arguments, parse_date
+from fashionrec.pipeline.registry import STEPS, select_steps
+from fashionrec.pipeline.runner import new_run, run_steps
+from fashionrec.settings import Settings, load_settings, settings_hash
+
+Command = Callable[[argparse.Namespace, Console], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exit with 1 and one line when it fails by something that can be mended."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    console = Console()
+    # What matters is printed by the runner; py4j and the libraries log their own lifecycle.
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    command: Command = options.command
+    try:
+        command(options, console)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _demo(options: argparse.Namespace, console: Console) -> None:
+    demo.run(_settings(options, default="demo.yaml"), options.run_date, console, users=options.users)
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    settings = _settings(options)
+    console.print(f"settings {settings_hash(settings)}: {json.dumps(settings.model_dump(mode='json'))}", highlight=False, soft_wrap=True)
+    run = new_run(settings, options.run_date)
+    run_steps(run, select_steps(options.steps, options.skip), console)
+    show.summary(run, console)
+
+
+def _import(options: argparse.Namespace, console: Console) -> None:
+    from fashionrec.ingest.hm import import_hm
+
+    run = new_run(_settings(options), parse_date("1970-01-01"))
+    counts = import_hm(Path(options.source), Path(run.path("raw_interactions")), Path(run.path("raw_catalog")))
+    for name, value in counts.items():
+        console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}", highlight=False)
+
+
+def _show(options: argparse.Namespace, console: Console) -> None:
+    show.user(new_run(_settings(options), options.run_date), options.user, console)
+
+
+def _tables(options: argparse.Namespace, console: Console) -> None:
+    if options.markdown:
+        sys.stdout.write(show.data_dictionary())
+    else:
+        show.tables(new_run(_settings(options), parse_date("1970-01-01")), options.table, console)
+
+
+def _doctor(options: argparse.Namespace, console: Console) -> None:
+    doctor.check(_settings(options), console)
+
+
+def _settings(options: argparse.Namespace, default: str = "local.yaml") -> Settings:
+    from fashionrec.settings import resource
+
+    return load_settings(options.conf or resource("conf") / default, options.set)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fashionrec", description="Daily fashion recommendations from interaction logs.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, about: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about)
+        sub.set_defaults(command=command)
+        return sub
+
+    one = add("demo", _demo, "Make a small synthetic shop and run the whole pipeline on it.")
+    one.add_argument("--run-date", type=parse_date, default=demo.RUN_DATE, metavar="YYYY-MM-DD", help=f"default: {demo.RUN_DATE}")
+    one.add_argument("--users", type=int, default=demo.USERS, help=f"users of the world (default: {demo.USERS})")
+    add_settings_arguments(one)
+
+    names = ", ".join(step.name for step in STEPS)
+    one = add("run", _run, "Run the steps of one date in order.")
+    add_run_arguments(one)
+    one.add_argument("--steps", default="", metavar="A,B", help=f"only these, in the order of the flow: {names}")
+    one.add_argument("--skip", default="", metavar="A,B", help="all but these")
+
+    one = add("import", _import, "Turn a public data set in its original files into the raw contract.")
+    one.add_argument("name", choices=["hm"], help="hm: H&M Personalized Fashion Recommendations (articles, transactions)")
+    one.add_argument("source", help="folder with the original files")
+    add_settings_arguments(one)
+
+    one = add("show", _show, "Show one user's journey, prompt, answer and products with why.")
+    one.add_argument("user", help="user_id; 'any' takes the first user with recommendations")
+    add_run_arguments(one)
+
+    one = add("tables", _tables, "List the tables of the lake, or the columns of one.")
+    one.add_argument("table", nargs="?", default="", help="a table's name")
+    one.add_argument("--markdown", action="store_true", help="print the data dictionary of all tables")
+    add_settings_arguments(one)
+
+    one = add("doctor", _doctor, "Check what a run needs: Java, Spark, Delta, the base model, disk and memory.")
+    add_settings_arguments(one)
+    return parser

@@ -1,0 +1,96 @@
+"""Every constraint of every table refuses a bad row, by name, and lets a good one in."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import Row
+from pyspark.sql import types as t
+
+from fashionrec.lake.spec import table_specs
+from fashionrec.lake.tables import create_table
+
+DAY, TIME = date(2026, 3, 1), datetime(2026, 3, 1, 12, tzinfo=UTC)
+SPECS = {spec.table: spec for spec in table_specs() if spec.constraints}
+
+# Values with which a row is good, beyond those that its types give.
+GOOD = {
+    "interactions": {"action": "click", "query": None, "position": 1},
+    "quarantine": {"source": "catalog"},
+    "sequences": {"split": "train"},
+    "query_hits": {"match": "exact"},
+    "prompts": {"split": "train"},
+    "generations": {"parse_error": None},
+    "recommendations": {"source": "id", "rank": 1},
+}
+# For each constraint, what breaks it and nothing else.
+BAD = {
+    ("interactions", "action_known"): {"action": "stare"},
+    ("interactions", "search_has_query"): {"action": "search", "query": None, "item_id": None},
+    ("interactions", "item_action_has_item"): {"item_id": None},
+    ("interactions", "position_from_one"): {"position": 0},
+    ("interactions", "date_of_time"): {"event_date": date(2026, 2, 1)},
+    ("quarantine", "source_known"): {"source": "elsewhere"},
+    ("items", "title_not_blank"): {"title": "  "},
+    ("items", "price_not_negative"): {"price": -1.0},
+    ("sequences", "split_known"): {"split": "holdout"},
+    ("sequences", "target_unless_score"): {"split": "score"},
+    ("sequences", "not_empty"): {"actions": []},
+    ("query_products", "has_products"): {"products": []},
+    ("query_hits", "match_known"): {"match": "perhaps"},
+    ("query_hits", "none_has_no_products"): {"match": "none"},
+    ("prompts", "response_unless_score"): {"split": "score"},
+    ("prompts", "tokens_counted"): {"token_count": 0},
+    ("generations", "parsed_or_why"): {"item_id": None},
+    ("recommendations", "rank_from_one"): {"rank": 0},
+    ("recommendations", "source_known"): {"source": "magic"},
+    ("campaign_feed", "has_products"): {"products": []},
+    ("evaluations", "value_is_share"): {"value": 1.5},
+}
+
+
+def value(kind: t.DataType):
+    match kind:
+        case t.ArrayType():
+            return [value(kind.elementType)]
+        case t.MapType():
+            return {"season": "Summer"}
+        case t.StructType():
+            return Row(**{field.name: value(field.dataType) for field in kind})
+        case t.StringType():
+            return "a"
+        case t.BooleanType():
+            return True
+        case t.DateType():
+            return DAY
+        case t.TimestampType():
+            return TIME
+        case t.FloatType() | t.DoubleType():
+            return 0.5
+    return 1
+
+
+def good_row(spec, **changes):
+    row = {field.name: value(field.dataType) for field in spec.schema} | GOOD.get(spec.table, {}) | changes
+    return [Row(**row)]
+
+
+def test_every_constraint_has_a_bad_row():
+    assert set(BAD) == {(spec.table, constraint.name) for spec in SPECS.values() for constraint in spec.constraints}
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_constraints_refuse_bad_rows_and_pass_good_ones(spark, tmp_path, spec):
+    path = str(tmp_path / spec.table)
+    create_table(spark, path, spec)
+
+    def write(rows):
+        spark.createDataFrame(rows, spec.schema).coalesce(1).write.format("delta").mode("append").save(path)
+
+    write(good_row(spec))
+    for (table, name), change in BAD.items():
+        if table == spec.table:
+            with pytest.raises((PySparkException, Py4JJavaError), match=f"(?i)check constraint {name}"):
+                write(good_row(spec, **change))
+    assert spark.read.format("delta").load(path).count() == 1

@@ -1,0 +1,77 @@
+"""Settings are typed, complete and explained; an unknown key never passes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fashionrec.settings import SettingsError, load_settings, resource, settings_hash
+
+CONF = resource("conf")
+
+
+def test_a_later_file_and_then_an_override_win():
+    assert load_settings(CONF / "local.yaml").spark.driver_memory == "2g"
+    assert load_settings(CONF / "test.yaml").spark.driver_memory == "1g"
+    assert load_settings(CONF / "test.yaml", ["spark.driver_memory=3g"]).spark.driver_memory == "3g"
+
+
+@pytest.mark.parametrize("name", ["local", "prod", "test", "demo", "hm"])
+def test_every_settings_file_of_the_project_is_valid(name):
+    load_settings(CONF / f"{name}.yaml")
+
+
+def test_all_unknown_keys_and_bad_values_are_named_at_once():
+    with pytest.raises(SettingsError) as error:
+        load_settings(CONF / "local.yaml", ["memory.half_live_days=3", "retrieval.mixup_m=-1", "nothing.here=1"])
+    for problem in ("memory.half_live_days: unknown key", "retrieval.mixup_m", "nothing: unknown key", "base.yaml"):
+        assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["prompts.answer_tokens=2000"], "answer_tokens must be below"),
+        (["generation.max_new_tokens=100"], "max_new_tokens must not exceed"),
+        (["retrieval.candidates=3"], "candidates must be at least"),
+        (["llm=3"], "must be sections"),
+        (["llm.base=models/none.yaml"], "no such settings file"),
+        (["a.b"], "section.key=value"),
+        (["a.b=[1"], "not valid YAML"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(overrides, problem):
+    with pytest.raises(SettingsError, match=problem):
+        load_settings(CONF / "local.yaml", overrides)
+
+
+def test_a_missing_or_broken_file_is_one_clear_line(tmp_path):
+    with pytest.raises(SettingsError, match="no such settings file"):
+        load_settings(tmp_path / "none.yaml")
+    for name, text in (("base.yaml", "a: ["), ("list.yaml", "- a")):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(SettingsError, match="not valid YAML"):
+        load_settings(tmp_path / "base.yaml")
+
+
+def test_the_hash_changes_with_what_may_change_a_result_and_not_with_where_the_lake_lies():
+    base = settings_hash(load_settings())
+    assert settings_hash(load_settings(overrides=["paths.root=/elsewhere"])) == base
+    assert settings_hash(load_settings(overrides=["llm.seed=1"])) != base
+
+
+def test_every_key_of_the_base_is_explained_by_a_comment_above_it():
+    lines = Path(CONF / "base.yaml").read_text().splitlines()
+    sections = set(yaml.safe_load("\n".join(lines)))
+    unexplained = []
+    explained = False
+    for line in lines:
+        word = line.strip()
+        if word.startswith("#"):
+            explained = True
+        elif not word or word.rstrip(":") in sections:
+            explained = False
+        elif not explained:
+            unexplained.append(word)
+    # A comment may stand over a group of keys, as over the three of LoRA.
+    assert not unexplained

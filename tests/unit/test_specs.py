@@ -1,0 +1,46 @@
+"""A table specification gives the schema, the keys and the dictionary, and says where it is wrong."""
+
+import pytest
+from pydantic import ValidationError
+
+from fashionrec.lake.spec import TableSpec, table_spec, table_specs
+from fashionrec.pipeline.show import data_dictionary
+from fashionrec.quality.gate import expectation_suite
+from fashionrec.settings import resource
+
+SPECS = {spec.table: spec for spec in table_specs()}
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_keys_and_partitions_are_columns_and_every_column_is_described(spec):
+    names = {column.name for column in spec.columns}
+    assert {*spec.primary_key, *spec.partitioned_by} <= names
+    assert all(column.description for column in spec.columns)
+    assert spec.kind == "raw" or spec.day_column in spec.partitioned_by
+
+
+def test_nested_types_become_spark_types():
+    assert SPECS["query_products"].schema["embedding"].dataType.simpleString() == "array<float>"
+    assert "array<struct<action:string" in SPECS["sequences"].schema["actions"].dataType.simpleString()
+    assert SPECS["items"].schema["attributes"].dataType.simpleString() == "map<string,string>"
+
+
+def test_a_misspelled_key_of_a_specification_is_refused():
+    with pytest.raises(ValidationError, match="primary_keys"):
+        TableSpec.model_validate({"table": "t", "kind": "daily", "grain": "g", "primary_keys": ["a"], "columns": []})
+
+
+def test_an_unknown_table_is_named():
+    with pytest.raises(KeyError, match="no table 'nothing'"):
+        table_spec("nothing")
+
+
+def test_the_suite_holds_the_key_the_nulls_and_what_is_declared():
+    suite = expectation_suite(SPECS["recommendations"])
+    assert ("ExpectCompoundColumnsToBeUnique", "critical", {"column_list": ["run_date", "user_id", "category", "rank"]}) in suite
+    assert ("ExpectColumnValuesToNotBeNull", "critical", {"column": "reason"}) in suite
+    assert ("ExpectCompoundColumnsToBeUnique", "critical", {"column_list": ["user_id", "category", "item_id"]}) in suite
+
+
+def test_the_data_dictionary_in_docs_is_that_of_the_schemas():
+    assert (resource("docs") / "tables.md").read_text() == data_dictionary(), "run make docs"
