@@ -84,6 +84,7 @@ class Llm(Section):
     epochs: Positive
     max_steps: NotNegative
     batch_size: Positive
+    device: Literal["cpu", "cuda"]
     ranks: Positive
     seed: int
 
@@ -118,6 +119,7 @@ class Generation(Section):
     max_new_tokens: Positive
     temperature: Annotated[float, Field(ge=0)]
     top_p: Share
+    seed: int
     device: Literal["cpu", "cuda"]
     engines: Positive
     batch_size: Positive

@@ -1,0 +1,60 @@
+"""A base model in 4 bit, as QLoRA trains on it (paper section 4.2)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fashionrec.llm.base import LanguageModelError, load_base
+from fashionrec.settings.model import BaseLanguageModel
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+def load_quantised(base: BaseLanguageModel, *, device: str) -> "PreTrainedModel":
+    """Return the base in nf4 with double quantisation; it computes in bfloat16 on CUDA and in float32 on CPU.
+
+    Args:
+        device: where its weights go: "cpu", "cuda:0", ...
+
+    Raises:
+        LanguageModelError: it cannot be read, or no module of it was quantised.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    compute = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+    )
+    with falcon_layers_as_linear():
+        model = load_base(base, quantization_config=config, device_map={"": device}, dtype=compute)
+    # transformers says is_loaded_in_4bit even when it has replaced nothing.
+    if count_4bit_modules(model) == 0:
+        raise LanguageModelError(f"base model {base.path}: no module was quantised to 4 bit; its linear layers are of a kind that is not known")
+    return model
+
+
+def count_4bit_modules(model: "nn.Module") -> int:
+    """Return how many linear layers of a model hold 4-bit weights."""
+    from bitsandbytes.nn import Linear4bit
+
+    return sum(isinstance(module, Linear4bit) for module in model.modules())
+
+
+@contextmanager
+def falcon_layers_as_linear() -> Iterator[None]:
+    """While the block runs, Falcon models are built from plain linear layers.
+
+    transformers quantises a module only where its type is exactly `nn.Linear`; Falcon's own subclass computes the same and is passed over silently.
+    """
+    from torch import nn
+    from transformers.models.falcon import modeling_falcon
+
+    own = modeling_falcon.FalconLinear
+    modeling_falcon.FalconLinear = nn.Linear
+    try:
+        yield
+    finally:
+        modeling_falcon.FalconLinear = own
