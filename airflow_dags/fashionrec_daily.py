@@ -1,7 +1,7 @@
 """The daily run: one spark-submit per job, in the order in which the tables need each other. Imports nothing of fashionrec."""
 
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import DAG
@@ -59,7 +59,7 @@ AFTER = {
 with DAG(
     dag_id="fashionrec_daily",
     schedule=CronDataIntervalTimetable("0 4 * * *", timezone="UTC"),
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 1, "retry_delay": timedelta(minutes=5)},

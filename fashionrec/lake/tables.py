@@ -12,7 +12,6 @@ from pyspark.sql import types as t
 from fashionrec.errors import UserError
 from fashionrec.lake.spec import TableSpec
 
-
 # Types that Delta keeps minimum and maximum of.
 _SKIPPABLE = ("string", "int", "long", "float", "double", "date", "timestamp")
 
