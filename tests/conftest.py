@@ -15,6 +15,8 @@ from fashionrec.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_DATE = date(2026, 3, 1)
+# What makes a whole run small: settings for a world of 20 days.
+TINY = ("ingest.lookback_days=20", "llm.learning_rate=0.001", "llm.max_steps=4", "embeddings.core.epochs=2", "embeddings.title.epochs=1")
 
 # Spark gives Python workers one OpenMP thread per task CPU; the driver's libraries should not take more than that either.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

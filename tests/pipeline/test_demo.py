@@ -1,0 +1,111 @@
+"""The whole chain in one process, by the command that people use: real Spark, Delta, QLoRA, vLLM and FAISS on a small synthetic world."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from fashionrec.lake.spec import table_specs
+from fashionrec.pipeline.registry import STEPS
+from tests.conftest import ROOT, RUN_DATE, TINY
+
+COMMAND = str(ROOT / ".venv" / "bin" / "fashionrec")
+
+
+def fashionrec(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the root of a finished demo and what it printed."""
+    root = tmp_path_factory.mktemp("demo")
+    sets = [part for one in (f"paths.root={root}", *TINY, "ingest.lookback_days=60") for part in ("--set", one)]
+    ran = fashionrec("demo", "--users", "40", *sets)
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
+    return root, ran.stdout
+
+
+@pytest.fixture
+def table(spark: SparkSession, demo: tuple[Path, str]) -> Callable:
+    return lambda name: spark.read.format("delta").load(str(demo[0] / "lake" / name))
+
+
+def test_every_step_ran_and_says_its_rows_seconds_and_memory(demo):
+    root, printed = demo
+    (manifest,) = (json.loads(path.read_text()) for path in (root / "manifests" / str(RUN_DATE)).glob("*.json"))
+    assert [step["step"] for step in manifest["steps"]] == [step.name for step in STEPS]
+    assert all(step["seconds"] > 0 and step["peak_gib"] > 0 for step in manifest["steps"])
+    for key in ("run_id", "code_version", "settings_hash"):
+        assert manifest[key]
+    assert "Run " in printed
+    assert "recall@10" in printed
+
+
+def test_every_table_was_written_and_no_staged_row_is_left(demo):
+    root, _ = demo
+    assert {spec.table for spec in table_specs() if spec.kind != "raw"} <= {path.name for path in (root / "lake").iterdir()}
+    assert not list((root / "lake" / "_staging").iterdir())
+
+
+def test_every_user_with_a_path_gets_a_full_list_without_repeats(table):
+    users = {(row.user_id, row.category) for row in table("sequences").where("split = 'score'").collect()}
+    lists: dict[tuple[str, str], list] = {}
+    for row in table("recommendations").orderBy("rank").collect():
+        lists.setdefault((row.user_id, row.category), []).append(row)
+    assert set(lists) == users
+    for rows in lists.values():
+        assert [row["rank"] for row in rows] == list(range(1, 11))
+        assert len({row.item_id for row in rows}) == len(rows)
+
+
+def test_recommended_items_are_in_stock_and_of_the_category(table):
+    items = {row.item_id: row for row in table("items").collect()}
+    for row in table("recommendations").collect():
+        assert items[row.item_id].in_stock
+        assert items[row.item_id].category == row.category
+
+
+def test_no_prompt_holds_a_user_or_an_answer_to_come(table):
+    for row in table("prompts").collect():
+        assert row.user_id not in row.prompt
+        assert (row.split == "score") == (row.response is None)
+
+
+def test_the_model_answered_in_its_format(table):
+    rows = table("generations").collect()
+    assert rows
+    malformed = [row.answer for row in rows if row.parse_error]
+    assert not malformed
+
+
+def test_the_evaluation_ranks_all_items_of_the_category(table):
+    items = {row.category: row["count"] for row in table("items").groupBy("category").count().collect()}
+    rows = table("evaluations").where("category <> 'all'").collect()
+    assert {row.method for row in rows} >= {"fashionrec", "id_only", "title_only", "popularity", "last_item"}
+    assert {row.metric for row in rows} == {"recall@10", "ndcg@10", "mrr"}
+    assert all(row.item_count == items[row.category] for row in rows)
+
+
+def test_show_prints_the_journey_the_prompt_the_answer_and_the_products(demo):
+    shown = fashionrec("show", "any", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
+    for words in ("The journey", "The prompt", "The answer", "Recommended"):
+        assert words in shown.stdout, shown.stderr
+    nobody = fashionrec("show", "nobody", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
+    assert nobody.returncode == 1
+    assert nobody.stderr.startswith("error: user 'nobody' has no recommendations")
+
+
+def test_tables_lists_rows_and_columns(demo):
+    listed = fashionrec("tables", "--set", f"paths.root={demo[0]}")
+    assert "recommendations" in listed.stdout
+    assert str(RUN_DATE) in listed.stdout
+    assert "Place in the list" in fashionrec("tables", "recommendations").stdout
+
+
+def test_the_report_is_one_page_that_says_synthetic(demo):
+    page = (demo[0] / "reports" / str(RUN_DATE) / "report.html").read_text()
+    assert "synthetic" in page.lower()
