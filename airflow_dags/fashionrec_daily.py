@@ -12,17 +12,17 @@ RUNBOOK = """
 The tables of one date, from raw logs to `recommendations` and `campaign_feed`, which e-mail campaigns read every morning.
 
 ### When a task fails
-Its log ends in one line that starts with `error:` and says what to do. Tables are as they were: a job publishes its day whole or not at all,
-so clearing the task (and what comes after it) is always safe.
+Its log ends in one line that starts with `error:` and says what to do. Tables are as they were: a job publishes its day whole
+or not at all, so clearing the task (and what comes after it) is always safe.
 
 | task | whom it hurts | first look |
 |---|---|---|
-| `ingest_*` | everybody downstream; yesterday's feed stays in place | did the producer deliver the date's folder? table `quarantine` says what was refused |
-| `build_*`, `look_up_queries` | today's prompts | the named table and column of the error |
-| `train_*` | nobody today: the champion of before stays | the loss in the log; memory of the GPU |
-| `generate` | today's recommendations | is a GPU held by another job? |
-| `recommend`, `publish_campaign` | today's e-mails; campaigns see yesterday's `valid_until` | the gate's line in the log |
-| `evaluate`, `analyze_characteristics`, `monitor` | nobody today; the report is missing | the report's tables |
+| `ingest_*` | everybody downstream; yesterday's feed stays | is the date's raw folder there? what does `quarantine` hold? |
+| `build_*`, `look_up_queries` | today's prompts | the table and column that the error names |
+| `train_*` | nobody today: the champion of before stays | the loss in the log, the GPU's memory |
+| `generate` | today's recommendations | is the GPU held by another job? |
+| `recommend`, `publish_campaign` | today's e-mails; yesterday's rows expire | the gate's line in the log |
+| `evaluate`, `analyze_characteristics`, `monitor` | nobody today; no report | the table that the error names |
 
 ### Another date by hand
 `airflow dags trigger fashionrec_daily --conf '{"run_date": "2026-03-01"}'`
