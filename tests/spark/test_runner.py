@@ -1,0 +1,85 @@
+"""The runner keeps what a step read, wrote and cost, and a step only touches what it declares."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from fashionrec.errors import UserError
+from fashionrec.lake.tables import LakeError
+from fashionrec.pipeline.registry import STEPS, select_steps, step_named
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.step import Step
+from tests.conftest import ROOT, RUN_DATE
+from tests.spark.test_tables import items
+
+
+def step(name, run, reads=(), writes=()):
+    return Step(name, reads, writes, run, "A step of a test.")
+
+
+def manifest_of(run):
+    (path,) = (p for p in (ROOT / run.path("manifests", str(RUN_DATE))).glob("*.json"))
+    return json.loads(path.read_text())
+
+
+def test_the_manifest_says_versions_rows_seconds_figures_and_warnings(spark, make_run):
+    def write(run):
+        run.write("items", items(spark, "a", "b"))
+        run.figures["share"] = 0.25
+        run.warnings.append("look here")
+
+    def read(run):
+        run.read("items").count()
+
+    run, out = make_run(), io.StringIO()
+    run_steps(run, [step("first", write, writes=("items",)), step("second", read, reads=("items",))], Console(file=out, width=200))
+    first, second = manifest_of(run)["steps"]
+    assert first["rows_written"] == {"items": 2}
+    assert first["figures"] == {"share": 0.25}
+    assert first["warnings"] == ["look here"]
+    assert second["versions_read"] == {"items": 1}
+    assert second["rows_written"] == {}
+    assert first["seconds"] > 0
+    assert first["peak_gib"] > 0
+    lines = out.getvalue().splitlines()
+    assert "items 2; share 0.25" in lines[0]
+    assert lines[1] == "  warning: look here"
+
+
+def test_a_failed_step_ends_the_run_stands_in_the_manifest_and_leaves_no_staged_rows(spark, make_run, tmp_path):
+    def fail(run):
+        run.write("items", items(spark, "a", "a"))
+
+    run = make_run()
+    with pytest.raises(UserError, match="items: not published"):
+        run_steps(run, [step("bad", fail, writes=("items",)), step("never", fail)], Console(file=io.StringIO()))
+    (entry,) = manifest_of(run)["steps"]
+    assert entry["error"].startswith("GateError: items: not published")
+    assert not list((tmp_path / "lake" / "_staging").iterdir())
+
+
+def test_a_step_cannot_touch_what_it_does_not_declare(spark, make_run):
+    for act in (lambda run: run.read("items"), lambda run: run.write("items", items(spark, "a")), lambda run: run.model("llm")):
+        with pytest.raises(LakeError, match="without declaring it"):
+            run_steps(make_run(), [step("sly", act)], Console(file=io.StringIO()))
+
+
+def test_the_registry_is_in_an_order_in_which_every_read_is_written_before():
+    written = {"raw/interactions", "raw/catalog"}
+    for one in STEPS:
+        assert set(one.reads) <= written, one.name
+        written |= set(one.writes)
+
+
+def test_every_step_has_a_job_and_every_job_a_step():
+    assert {path.stem for path in (ROOT / "jobs").glob("*.py")} == {one.name for one in STEPS}
+
+
+def test_steps_are_selected_by_name_in_the_order_of_the_flow():
+    names = [one.name for one in STEPS]
+    assert [one.name for one in select_steps(f"{names[2]},{names[0]}", "")] == [names[0], names[2]]
+    assert [one.name for one in select_steps("", ",".join(names[1:]))] == names[:1]
+    with pytest.raises(UserError, match="no step 'bake'"):
+        step_named("bake")
