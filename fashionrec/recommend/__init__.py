@@ -1,1 +1,1 @@
-"""Recommendations, fallbacks, policies and the campaign feed."""
+"""From answers to products: recommendations with their fallback, and the feed of e-mail campaigns."""

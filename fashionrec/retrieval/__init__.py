@@ -1,1 +1,1 @@
-"""FAISS indexes and the fusion of ranked lists."""
+"""FAISS indexes, one pair per category, and the fusion of their lists (section 4.4)."""

@@ -109,6 +109,7 @@ class Title(Section):
 
 class Embeddings(Section):
     dim: Positive
+    device: Literal["cpu", "cuda"]
     core: Core
     title: Title
     seed: int

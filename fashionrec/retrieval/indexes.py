@@ -1,0 +1,165 @@
+"""One pair of FAISS indexes per category: items by ID vector, items by title vector.
+
+An index holds ALL items of its category's snapshot, because the evaluation ranks among all of them; which of them are in stock
+stands beside it, and retrieval leaves the others out. Search is exact (IndexFlatIP over L2-normalised vectors): 1.4 million items
+of 128 dimensions take 21 ms per query.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from fashionrec.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Both give (texts, dim) float32, L2-normalised; the first also which items were trained, (items,).
+IdVectors = Callable[[Sequence[str]], tuple[NDArray[np.float32], NDArray[np.bool_]]]
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+
+_BUILD = "build.json"
+
+
+class RetrievalError(UserError):
+    """An index is missing, broken or not the one that belongs to the run."""
+
+
+@dataclass(frozen=True)
+class CategoryIndex:
+    """The items of a category in the order of the rows of its two indexes."""
+
+    item_ids: list[str]
+    titles: list[str]
+    in_stock: NDArray[np.bool_]  # (items,)
+    trained: NDArray[np.bool_]  # (items,): False where the ID vector is the shared cold one
+    ids: Any  # faiss.IndexFlatIP, (items, dim)
+    title: Any  # faiss.IndexFlatIP, (items, dim)
+
+
+def slug(category: str) -> str:
+    """Return the folder name of a category: its words, and six hex digits that keep like names apart."""
+    words = re.sub(r"[^a-z0-9]+", "-", category.lower()).strip("-")
+    return f"{words}-{hashlib.sha256(category.encode()).hexdigest()[:6]}"
+
+
+def build_indexes(
+    items: DataFrame, folder: Path, *, id_vectors: IdVectors, encode: Encode, build: dict[str, str], staging: Path
+) -> dict[str, tuple[int, int]]:
+    """Write `folder`/<slug>/{id.faiss,title.faiss,items.json} for every category, one Spark task each; swap the folder in at the end.
+
+    Args:
+        items: one row per item: item_id, title, category, in_stock.
+        build: what the indexes were made from; `check_build` compares it.
+        staging: folder to write into first, named `.<name of folder>.<run>` beside it; what killed builds left under such names is removed.
+
+    Returns:
+        Items and untrained items of each category.
+    """
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left)
+    staging.mkdir(parents=True)
+
+    def build_one(frame: "pd.DataFrame") -> "pd.DataFrame":
+        return write_category(frame, staging, id_vectors=id_vectors, encode=encode)
+
+    built = (
+        items.select("item_id", "title", "category", "in_stock")
+        .groupBy("category")
+        .applyInPandas(build_one, "category string, items long, untrained long")
+        .collect()
+    )
+    (staging / _BUILD).write_text(json.dumps(build), encoding="utf-8")
+    _swap(staging, folder)
+    return {row["category"]: (row["items"], row["untrained"]) for row in built}
+
+
+def write_category(frame: "pd.DataFrame", folder: Path, *, id_vectors: IdVectors, encode: Encode) -> "pd.DataFrame":
+    """Write the indexes of the one category that `frame` holds and return one row: category, items, untrained. Runs in a Spark worker."""
+    import faiss
+    import pandas as pd
+
+    frame = frame.sort_values("item_id")
+    category = str(frame.category.iloc[0])
+    into = folder / slug(category)
+    into.mkdir(exist_ok=True)
+    vectors, trained = id_vectors(frame.item_id.tolist())
+    for name, matrix in (("id", vectors), ("title", encode(frame.title.tolist()))):
+        index = faiss.IndexFlatIP(matrix.shape[1])
+        index.add(np.ascontiguousarray(matrix, dtype=np.float32))
+        faiss.write_index(index, str(into / f"{name}.faiss"))
+    rows = {"item_ids": frame.item_id.tolist(), "titles": frame.title.tolist()}
+    rows |= {"in_stock": frame.in_stock.astype(int).tolist(), "trained": trained.astype(int).tolist()}
+    (into / "items.json").write_text(json.dumps({"category": category, **rows}), encoding="utf-8")
+    load_index(into)
+    return pd.DataFrame({"category": [category], "items": [len(frame)], "untrained": [int((~trained).sum())]})
+
+
+def check_build(folder: Path, expected: dict[str, str]) -> dict[str, str]:
+    """Return what the indexes below `folder` were made from.
+
+    Raises:
+        RetrievalError: there are none, or they were made from something else than `expected`: their vectors would not be comparable.
+    """
+    try:
+        build: dict[str, str] = json.loads((folder / _BUILD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RetrievalError(f"indexes: none under {folder}; run the step build_indexes first") from None
+    differing = [f"{key} {build.get(key)} instead of {value}" for key, value in expected.items() if build.get(key) != value]
+    if differing:
+        raise RetrievalError(f"indexes: those under {folder} were made from {', '.join(differing)}; run the step build_indexes again")
+    return build
+
+
+def load_index(folder: Path) -> CategoryIndex:
+    """Return the indexes of a category, mapped into memory read-only: processes of one machine share their pages.
+
+    Raises:
+        RetrievalError: a file is missing or cut, does not hold one vector per item, or fails to find its own first vector.
+    """
+    import faiss
+
+    try:
+        rows = json.loads((folder / "items.json").read_text(encoding="utf-8"))
+        # IO_FLAG_MMAP alone is ignored for Flat indexes.
+        ids, title = (faiss.read_index(str(folder / f"{name}.faiss"), faiss.IO_FLAG_MMAP_IFC) for name in ("id", "title"))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RetrievalError(
+            f"index {folder}: cannot be read ({str(error).splitlines()[0][:200]}); run the step build_indexes again"
+        ) from None
+    for name, index in (("id", ids), ("title", title)):
+        if index.ntotal != len(rows["item_ids"]) or not _finds_itself(index):
+            raise RetrievalError(f"index {folder}/{name}.faiss: does not find what it holds; run the step build_indexes again")
+    in_stock, trained = (np.array(rows[key], dtype=bool) for key in ("in_stock", "trained"))
+    return CategoryIndex(rows["item_ids"], rows["titles"], in_stock, trained, ids, title)
+
+
+def vectors(index: Any) -> NDArray[np.float32]:
+    """Return all vectors of a FAISS index in the order of its rows, (items, dim) float32."""
+    found: NDArray[np.float32] = index.reconstruct_n(0, index.ntotal)
+    return found
+
+
+def _finds_itself(index: Any) -> bool:
+    # A freed or swapped buffer gives garbage without a word. Several items may share a vector, so the vector is compared and not the row.
+    first = index.reconstruct_n(0, 1)
+    similarity, row = index.search(first, 1)
+    return bool(abs(similarity[0, 0] - 1) < 1e-3 and np.allclose(index.reconstruct(int(row[0, 0])), first[0], atol=1e-3))
+
+
+def _swap(staging: Path, folder: Path) -> None:
+    """Put a finished folder in the place of the old one: two renames, so a reader sees the old, for an instant none, or the new."""
+    old = staging.with_name(f"{staging.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    staging.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
