@@ -22,36 +22,39 @@ def pessimistic_rank(scores: Floats, target: Ints) -> Ints:
     """
     own = np.take_along_axis(scores, target[:, None], axis=1)
     # "Not below" instead of "at least": a NaN can then only hurt.
-    return np.count_nonzero(~(scores < own), axis=1).astype(np.int64)
+    ranks: Ints = np.count_nonzero(~(scores < own), axis=1).astype(np.int64)
+    return ranks
 
 
-def mixup_rank(id_scores: Floats, title_scores: Floats, target: Ints, *, m: int) -> Ints:
+def mixup_rank(id_scores: Floats, title_scores: Floats, target: Ints, *, m: Ints) -> Ints:
     """Return each target's rank in the mixup of both full rankings, without writing the lists down.
 
-    The list that is meant (`retrieval.mixup`, paper section 4.4): the top m of the ID ranking, then the title ranking from position m + 1 on,
-    then its skipped positions 1 to m, each item once. In both rankings the target stands behind all its ties; other ties keep the items' order.
+    The list that is meant (`retrieval.mixup`, paper section 4.4): the top m of the ID ranking, then the title ranking from position m + 1
+    on, then its skipped positions 1 to m, each item once. In both rankings the target stands behind all its ties; other ties keep the
+    items' order.
 
     Args:
         id_scores: (batch, items) float32.
         title_scores: (batch, items) float32.
         target: (batch,) positions of the targets among the items.
-        m: length of the head.
+        m: (batch,) length of the head, of each list its own.
     """
     item_count = id_scores.shape[1]
-    m = min(m, item_count - 1)
+    m = np.minimum(m, item_count - 1)
+    places = np.arange(m.max(initial=0))
     id_rank, title_rank = pessimistic_rank(id_scores, target), pessimistic_rank(title_scores, target)
     # The target is no part of either; where it is within the ID's top m, nothing of what follows matters.
-    head, skipped = top_others(id_scores, target, m), top_others(title_scores, target, m)
+    head, skipped = top_others(id_scores, target, len(places)), top_others(title_scores, target, len(places))
     in_tail = title_rank > m
     # With the target among the title's top m, only m - 1 others are skipped.
     skipped_count = np.where(in_tail, m, m - 1)
-    counts = np.arange(m)[None, None, :] < skipped_count[:, None, None]
-    head_is_skipped = ((head[:, :, None] == skipped[:, None, :]) & counts).any(axis=2)
+    is_head, is_skipped = places < m[:, None], places < skipped_count[:, None]
+    head_is_skipped = ((head[:, :, None] == skipped[:, None, :]) & is_skipped[:, None, :]).any(axis=2)
     own = np.take_along_axis(title_scores, target[:, None], axis=1)
-    head_is_before = np.take_along_axis(title_scores, head, axis=1) >= own
+    head_is_before = is_head & (np.take_along_axis(title_scores, head, axis=1) >= own)
     # Items of the head leave the title list, and those that stood before the target no longer do.
     tail_rank = title_rank - (head_is_before & ~head_is_skipped).sum(axis=1)
-    skipped_rank = item_count - (~head_is_skipped).sum(axis=1) + title_rank - head_is_before.sum(axis=1)
+    skipped_rank = item_count - (is_head & ~head_is_skipped).sum(axis=1) + title_rank - head_is_before.sum(axis=1)
     return np.where(id_rank <= m, id_rank, np.where(in_tail, tail_rank, skipped_rank)).astype(np.int64)
 
 
@@ -68,12 +71,14 @@ def top_others(scores: Floats, target: Ints, count: int) -> Ints:
 
 def recall_at_k(ranks: NDArray[Any], k: int) -> Values:
     """Return (batch,) 1.0 where the target is within the first k, else 0.0; Recall@k is their mean."""
-    return ((ranks != NOT_RANKED) & (ranks <= k)).astype(np.float64)
+    found: Values = ((ranks != NOT_RANKED) & (ranks <= k)).astype(np.float64)
+    return found
 
 
 def ndcg_at_k(ranks: NDArray[Any], k: int) -> Values:
-    """Return (batch,) 1 / log2(1 + rank) where the target is within the first k, else 0.0; NDCG@k, with one target per list, is their mean."""
-    return recall_at_k(ranks, k) / np.log2(1.0 + np.maximum(ranks, 1))
+    """Return (batch,) 1 / log2(1 + rank) where the target is within the first k, else 0.0; with one target a list, NDCG@k is their mean."""
+    gains: Values = recall_at_k(ranks, k) / np.log2(1.0 + np.maximum(ranks, 1))
+    return gains
 
 
 def reciprocal_rank(ranks: NDArray[Any]) -> Values:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fashionrec.evaluate.metrics import NOT_RANKED, mixup_rank, ndcg_at_k, pessimistic_rank, recall_at_k, reciprocal_rank
+from fashionrec.retrieval.mixup import mixup
 
 
 def floats(*rows):
@@ -33,17 +34,12 @@ def test_a_mixed_list_counted_by_hand():
     # ID ranking: c a d b e; title ranking: a b c d e; m = 2: c a | d e | b, as a is in the head already and c is no longer in the tail.
     id_scores = np.repeat(floats([4, 2, 5, 3, 1]), 5, axis=0)
     title_scores = np.repeat(floats([5, 4, 3, 2, 1]), 5, axis=0)
-    assert mixup_rank(id_scores, title_scores, np.arange(5), m=2).tolist() == [2, 5, 1, 3, 4]
+    assert mixup_rank(id_scores, title_scores, np.arange(5), m=np.full(5, 2)).tolist() == [2, 5, 1, 3, 4]
 
 
 def sorted_with_target_last(scores, target):
     """Positions, best first; among equals the items' order, the target behind them."""
     return sorted(range(len(scores)), key=lambda item: (-scores[item], item == target, item))
-
-
-def mixed(by_id, by_title, m):
-    """The list as the paper describes it."""
-    return list(dict.fromkeys([*by_id[:m], *by_title[m:], *by_title[:m]]))
 
 
 @st.composite
@@ -58,5 +54,8 @@ def rankings(draw):
 @given(rankings())
 def test_the_rank_without_lists_is_the_place_in_the_mixed_list(case):
     id_scores, title_scores, target, m = case
-    list_rank = mixed(sorted_with_target_last(id_scores, target), sorted_with_target_last(title_scores, target), m).index(target) + 1
-    assert mixup_rank(floats(id_scores), floats(title_scores), np.array([target]), m=m).tolist() == [list_rank]
+    lists = (sorted_with_target_last(scores, target) for scores in (id_scores, title_scores))
+    mixed = mixup(*lists, m=m, n=len(id_scores))
+    # Another row with a longer head must not matter.
+    pair = [floats(scores, scores) for scores in (id_scores, title_scores)]
+    assert mixup_rank(*pair, np.array([target, target]), m=np.array([m, m + 2]))[0] == mixed.index(target) + 1

@@ -1,3 +1,161 @@
-from fashionrec.pipeline.step import Step
+"""Steps that look at what the others made: the evaluation, the shop's characteristics, the day's health and report."""
 
-STEPS: tuple[Step, ...] = ()
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import functions as f
+
+from fashionrec.embeddings.spaces import encode_titles
+from fashionrec.errors import UserError
+from fashionrec.evaluate import health
+from fashionrec.evaluate.characteristics import characteristic_rows
+from fashionrec.evaluate.examples import example_paths
+from fashionrec.evaluate.protocol import CategoryItems, answered_examples, metric_rows, rank_examples, train_purchases
+from fashionrec.evaluate.report import write_report
+from fashionrec.lake import tables
+from fashionrec.lake.spec import table_spec
+from fashionrec.pipeline.step import Run, Step
+from fashionrec.retrieval.indexes import check_build, load_index, slug, vectors
+
+MONITORED = (
+    "interactions",
+    "items",
+    "quarantine",
+    "sequences",
+    "query_hits",
+    "prompts",
+    "generations",
+    "recommendations",
+    "campaign_feed",
+    "evaluations",
+)
+SYNTHETIC_MARK = "SYNTHETIC"
+
+
+def evaluate(run: Run) -> None:
+    """Rank the last purchase of every test path among all items of its category, by the system and by simple methods."""
+    sequences, title = run.read("sequences"), run.model("title")
+    examples = answered_examples(run.read("generations"), sequences)
+    if examples.isEmpty():
+        raise UserError(f"evaluate: no answers to test prompts on {run.run_date}; generate with test among generation.splits")
+    folder = Path(run.path("indexes", str(run.run_date)))
+    check_build(folder, {"title": title.version})
+    purchases: dict[str, dict[str, int]] = {}
+    for row in train_purchases(sequences).toLocalIterator():  # at most one row per item of the catalogue
+        purchases.setdefault(row["category"], {})[row["item_id"]] = row["purchase_count"]
+    k = run.settings.evaluate.k
+    ranked = rank_examples(
+        examples,
+        load=partial(_load, folder),
+        encode=partial(encode_titles, title.folder),
+        purchases=purchases,
+        m=run.settings.retrieval.mixup_m,
+        k=k,
+    ).cache()
+    run.write("evaluations", metric_rows(ranked, k=k))
+    _count(run, examples.where("item_id IS NULL").count(), ranked.where("method = 'fashionrec'"), sequences.where("split = 'test'").count())
+    ranked.unpersist()
+
+
+def _count(run: Run, malformed: int, ranked: Any, test_paths: int) -> None:
+    counts = ranked.agg(
+        f.count("*").alias("test_examples"),
+        f.count_if("NOT target_known").alias("targets_missing"),
+        f.count_if("NOT id_known").alias("ids_unknown"),
+    ).first()
+    run.figures |= {**counts.asDict(), "answers_malformed": malformed}
+    run.figures["ids_unknown"] -= malformed
+    if counts["test_examples"] < test_paths:
+        run.warnings.append(
+            f"evaluate: {test_paths - counts['test_examples']:,} of {test_paths:,} test paths have no answer and are not evaluated"
+        )
+
+
+def _load(folder: Path, category: str) -> CategoryItems | None:
+    """Return the items of a category, none where it has no index: all of its items have left the catalogue."""
+    path = folder / slug(category)
+    if not path.is_dir():
+        return None
+    index = load_index(path)
+    return CategoryItems(index.item_ids, vectors(index.ids), vectors(index.title), index.trained)
+
+
+def analyze_characteristics(run: Run) -> None:
+    """Compute the paper's four characteristics of fashion shopping from what the shop logged."""
+    rows = characteristic_rows(run.read("interactions"), run.read("items"), run.read("sequences"), until=run.run_date)
+    run.write("characteristics", rows)
+
+
+def monitor(run: Run) -> None:
+    """Compare the day's figures with the newest earlier run's, and write the day's report."""
+    figures = _figures(run)
+    since, previous = _previous_health(run)
+    rows = health.health_rows(figures, previous)
+    run.warnings += health.warnings(rows, since)
+    schema = "table_name string, metric string, value double, previous double"
+    run.write("health", run.spark.createDataFrame([tuple(row.values()) for row in rows], schema))
+    report = write_report(
+        Path(run.path("reports", str(run.run_date))),
+        run_date=run.run_date,
+        synthetic=Path(run.path("raw_interactions")).parent.joinpath(SYNTHETIC_MARK).exists(),
+        evaluations=[row.asDict() for row in run.read("evaluations").collect()],
+        characteristics=[row.asDict() for row in run.read("characteristics").collect()],
+        health=rows,
+        examples=example_paths(run.read("sequences"), run.read("generations"), run.read("recommendations"), count=3),
+    )
+    run.figures["report_kib"] = report.stat().st_size // 1024
+
+
+def _figures(run: Run) -> dict[health.Key, float]:
+    figures: dict[health.Key, float] = {}
+    for table in MONITORED:
+        rows = run.read(table)
+        # Of a table of events, the run reads all days up to its own.
+        figures |= health.table_figures(table, rows.where(f.col("event_date") == f.lit(run.run_date)) if table == "interactions" else rows)
+    rejected = {row["source"]: row["count"] for row in run.read("quarantine").groupBy("source").count().collect()}
+    first = run.run_date - timedelta(days=run.settings.ingest.lookback_days)
+    kept = run.read("interactions").where(f.col("event_date") >= f.lit(first)).count()
+    return figures | health.quarantine_rates(
+        {"interactions": rejected.get("interactions", 0), "items": rejected.get("catalog", 0)},
+        {"interactions": kept, "items": int(figures["items", health.ROW_COUNT])},
+    )
+
+
+def _previous_health(run: Run) -> tuple[date | None, dict[health.Key, float]]:
+    """Return the newest run date before this one and its figures; none and nothing at the first run."""
+    path = run.path("lake", "health")
+    if not tables.table_exists(run.spark, path):
+        return None, {}
+    dates = run.spark.read.format("delta").load(path).where(f.col("run_date") < f.lit(run.run_date))
+    newest = dates.agg(f.max("run_date")).first()
+    if newest is None or newest[0] is None:
+        return None, {}
+    rows = tables.read_table(run.spark, path, table_spec("health"), newest[0]).collect()
+    return newest[0], {(row["table_name"], row["metric"]): row["value"] for row in rows}
+
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        "evaluate",
+        reads=("generations", "sequences", "indexes", "model/title"),
+        writes=("evaluations",),
+        run=evaluate,
+        about="Rank the purchases to predict among all items of their category and write the metrics.",
+    ),
+    Step(
+        "analyze_characteristics",
+        reads=("interactions", "items", "sequences"),
+        writes=("characteristics",),
+        run=analyze_characteristics,
+        about="Compute the paper's four characteristics of fashion shopping.",
+    ),
+    Step(
+        "monitor",
+        reads=(*MONITORED, "characteristics"),
+        writes=("health",),
+        run=monitor,
+        about="Compare the day's figures with the run before and write the day's report.",
+    ),
+)

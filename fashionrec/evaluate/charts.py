@@ -1,0 +1,101 @@
+"""Charts as inline SVG whose colours are the page's own CSS variables, so that one picture serves light and dark."""
+
+import html
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Series = Mapping[str, Sequence[tuple[date, float]]]
+
+# Colours that no chart needs stand for the page's variables until the SVG is written.
+_INK, _MUTED, _GRID, _ACCENT, _QUIET = "#000001", "#000002", "#000003", "#000004", "#000005"
+_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "line", _ACCENT: "accent", _QUIET: "quiet"}
+SERIES_COLOURS = 8
+_SERIES = [f"#0001{number:02x}" for number in range(SERIES_COLOURS)]
+_VARIABLES |= {colour: f"series-{number}" for number, colour in enumerate(_SERIES)}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # the page's own font, and text that can be selected
+    "svg.hashsalt": "fashionrec",  # the same chart has the same bytes
+    "font.size": 9.0,
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _MUTED,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "text.parse_math": False,
+}
+
+
+def bar_chart(values: Mapping[str, float], *, highlight: str, maximum: float, label: str) -> str:
+    """Return horizontal bars, one per name, with their values as percentages; `maximum` is the end of the axis, so that charts compare."""
+    with _figure(3.3, 0.3 * len(values) + 0.1) as (figure, axes):
+        names = list(values)
+        axes.barh(names, list(values.values()), height=0.62, color=[_ACCENT if name == highlight else _QUIET for name in names])
+        for row, (name, value) in enumerate(values.items()):
+            weight = "bold" if name == highlight else "normal"
+            axes.text(value + 0.02 * maximum, row, f"{value:.1%}", va="center", color=_INK, fontweight=weight)
+        # Room for the longest bar's own value.
+        axes.set_xlim(0, 1.22 * maximum)
+        axes.set_xticks([])
+        axes.invert_yaxis()
+        axes.tick_params(length=0, labelcolor=_INK)
+        axes.spines[:].set_visible(False)
+        axes.spines["left"].set_visible(True)
+        return _svg(figure, label)
+
+
+def line_chart(series: Series, colours: Mapping[str, int], *, percent: bool, label: str) -> str:
+    """Return one line per name over months; `colours` gives each name the number of its colour."""
+    with _figure(4.4, 2.2) as (figure, axes):
+        for name, points in series.items():
+            days, values = zip(*sorted(points), strict=True)
+            axes.plot(days, values, color=_SERIES[colours[name]], linewidth=2, marker="o", markersize=3.5, solid_capstyle="round")
+        months = sorted({day for points in series.values() for day, _ in points})
+        shown = months[:: math.ceil(len(months) / 6)]
+        labels = [f"{day:%b}\n{day:%Y}" if n == 0 or day.year != shown[n - 1].year else f"{day:%b}" for n, day in enumerate(shown)]
+        axes.set_xticks(np.array(shown, "datetime64[D]"), labels)
+        axes.set_ylim(0, 1.08 * max(value for points in series.values() for _, value in points) or 1)
+        axes.margins(x=0.05)
+        axes.locator_params(axis="y", nbins=4)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if percent else f"{value:,g}")
+        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        axes.spines[["left", "right", "top"]].set_visible(False)
+        return _svg(figure, label)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height))
+        axes = figure.subplots()
+        axes.patch.set_visible(False)
+        yield figure, axes
+
+
+def _svg(figure: "Figure", label: str) -> str:
+    buffer = io.StringIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.03, metadata=metadata)
+    text = buffer.getvalue()
+    box = re.search(r'viewBox="([^"]+)"', text)
+    # What stands before the first group is the document's head, of no use inside a page; so are names that repeat from chart to chart.
+    body = text[text.index("<g ") : text.rindex("</svg>")]
+    body = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", body)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, f"var(--{variable})")
+    return f'<svg viewBox="{box[1] if box else ""}" role="img" aria-label="{html.escape(label)}">{body}</svg>'
