@@ -4,7 +4,6 @@ It exists because no public data that may be carried along joins searches, click
 characteristics: shoppers compare variants (C2), season and occasion matter (C3), and the top results of a query are what is bought (C4).
 """
 
-import gzip
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fashionrec.ingest.lines import write_lines
 from fashionrec.ingest.world_words import BRANDS, COLOURS, NOUNS, OCCASIONS, SEASONS, SIZES, STYLES, misspell
 
 RESULTS_PER_SEARCH = 12
@@ -65,9 +65,9 @@ def make_world(
     for number, event in enumerate(events):
         by_day[event["event_at"][:10]].append({"event_id": f"{seed}-{number:07d}", **event})
     for day, rows in by_day.items():
-        _write_lines(raw_interactions / day / "events.jsonl.gz", rows)
+        write_lines(raw_interactions / day / "events.jsonl.gz", _as_lines(rows))
     items = [row for shelf in shelves for row in shelf.rows]
-    _write_lines(raw_catalog / str(end_date) / "items.jsonl.gz", sorted(items, key=lambda row: str(row["item_id"])))
+    write_lines(raw_catalog / str(end_date) / "items.jsonl.gz", _as_lines(sorted(items, key=lambda row: str(row["item_id"]))))
     actions = [event["action"] for event in events]
     return {
         "users": user_count,
@@ -272,8 +272,5 @@ def _skewed(rng: np.random.Generator, count: int, exponent: float) -> int:
     return int(rng.choice(count, p=weights / weights.sum()))
 
 
-def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write gzipped JSON lines without a time stamp in the header: the same rows give the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+def _as_lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
