@@ -1,0 +1,77 @@
+"""Small rows for tests: a test names the fields that it is about, the rest gets a plain value."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as t
+
+from fashionrec.lake.spec import table_spec
+
+RUN_DATE = date(2026, 3, 1)
+_PLAIN: dict[str, Any] = {
+    "string": "x",
+    "boolean": True,
+    "int": 1,
+    "long": 1,
+    "double": 1.0,
+    "date": RUN_DATE,
+    "timestamp": datetime(2026, 3, 1, 12),
+}
+
+
+def table_rows(spark: SparkSession, table: str, *rows: dict[str, Any], **shared: Any) -> DataFrame:
+    """Return rows of a table without run_date; nullable columns that no row names are null, the others get a plain value."""
+    spec = table_spec(table)
+    columns = [column for column in spec.columns if column.name != "run_date"]
+    plain = {c.name: None if c.nullable or not isinstance(c.type, str) else _PLAIN[c.type] for c in columns}
+    schema = t.StructType([t.StructField(f.name, f.dataType) for f in spec.schema if f.name != "run_date"])
+    return spark.createDataFrame([tuple({**plain, **shared, **row}[c.name] for c in columns) for row in rows], schema)
+
+
+def action(kind: str = "click", **fields: Any) -> dict[str, Any]:
+    """Return one action of a sequence."""
+    return {"action": kind, "event_at": datetime(2026, 2, 28, 12), "session_id": "s", **fields}
+
+
+def title_inputs(
+    folder: Path,
+    pairs: list[tuple[str, str]],
+    titles: list[str],
+    *,
+    validation: Sequence[tuple[str, str]] = (),
+    phrases: Sequence[str] = (),
+) -> str:
+    """Write what the title model is trained on, pairs of a query and a title and a catalogue; return the folder's name."""
+    columns = ["split", "category", "query", "title"]
+    rows = [("train", "x", *pair) for pair in pairs] + [("validation", "x", *pair) for pair in validation]
+    pd.DataFrame(rows, columns=columns).assign(paired_at=RUN_DATE).to_parquet(folder / "pairs")
+    items = pd.DataFrame({"item_id": [f"{i:04}" for i in range(len(titles))], "title": titles, "category": "x"})
+    items.assign(phrase=list(phrases) or None).to_parquet(folder / "items")
+    return str(folder)
+
+
+def item(item_id: str, **fields: Any) -> dict[str, Any]:
+    return {"item_id": item_id, "title": f"Item {item_id}", "category": "Clothing", **fields}
+
+
+def search(at: str, query: str, **fields: Any) -> dict[str, Any]:
+    return _event(at, "search", query, query=query, **fields)
+
+
+def click(at: str, item_id: str, **fields: Any) -> dict[str, Any]:
+    return _event(at, "click", item_id, item_id=item_id, **fields)
+
+
+def purchase(at: str, item_id: str, **fields: Any) -> dict[str, Any]:
+    return _event(at, "purchase", item_id, item_id=item_id, **fields)
+
+
+def _event(at: str, kind: str, about: str, *, user_id: str = "u", **fields: Any) -> dict[str, Any]:
+    """Return an interaction; `at` is 2026-02-01 10:00 in UTC, seconds and less may follow."""
+    time = datetime.fromisoformat(at).replace(tzinfo=UTC)
+    event_id = f"{user_id} {at} {kind} {about}"
+    return {"event_id": event_id, "user_id": user_id, "event_at": time, "event_date": time.date(), "action": kind, **fields}
