@@ -1,0 +1,96 @@
+"""Ranks on a category small enough to sort by hand, and what each method may know."""
+
+import numpy as np
+import pytest
+
+from fashionrec.evaluate.protocol import CategoryItems, answered_examples, metric_rows, rank_examples, train_purchases
+from tests.builders import action, table_rows
+
+EXAMPLE = "example_id string, category string, target_item_id string, item_id string, title string, last_item_id string"
+
+
+def load(category):
+    """Items a b c d; from a, the ID space goes a b c d, and from the title "t" the title space goes b d c a."""
+    ids = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], np.float32)
+    titles = np.array([[0, 1], [1, 0], [0.6, 0.8], [0.8, 0.6]], np.float32)
+    return CategoryItems(list("abcd"), ids, titles, np.ones(4, bool)) if category == "Shoes" else None
+
+
+def encode(titles):
+    assert all(title == "t" for title in titles), "only titles that were answered are encoded"
+    return np.array([[1, 0]] * len(titles), np.float32)
+
+
+def ranks(spark, *examples, purchases=None, m=1):
+    """Return method -> rank of each example's target, 0 where it is not ranked."""
+    rows = [(str(number), "Shoes", *example) for number, example in enumerate(examples)]
+    frame = spark.createDataFrame(rows, EXAMPLE)
+    ranked = rank_examples(frame, load=load, encode=encode, purchases={"Shoes": purchases or {}}, m=m, k=2).toPandas()
+    ranked["rank"] = [round(1 / value) if value else 0 for value in ranked.reciprocal_rank]
+    return {method: rows.sort_values("example_id")["rank"].tolist() for method, rows in ranked.groupby("method")}
+
+
+def test_every_method_ranks_as_counted_by_hand(spark):
+    found = ranks(spark, *((target, "a", "t", "d") for target in "abcd"), purchases={"a": 1, "b": 3, "c": 1})
+    assert found == {
+        "fashionrec": [1, 4, 3, 2],  # a | d c | b
+        "id_only": [1, 2, 3, 4],
+        "title_only": [4, 1, 3, 2],
+        "popularity": [3, 1, 3, 4],  # a and c tie, each behind the other
+        "last_item": [4, 2, 4, 1],  # d first
+    }
+
+
+def test_an_unknown_id_is_ranked_by_its_title_and_an_unreadable_answer_by_popularity(spark):
+    found = ranks(spark, ("d", "z", "t", None), ("c", None, None, None), purchases={"c": 2, "d": 1})
+    assert found == {"fashionrec": [2, 1], "id_only": [2, 1], "title_only": [2, 1], "popularity": [2, 1], "last_item": [2, 1]}
+
+
+def test_a_target_that_left_the_catalogue_counts_as_not_found(spark):
+    assert set(map(tuple, ranks(spark, ("gone", "a", "t", "gone")).values())) == {(0,)}
+
+
+def test_a_category_without_items_counts_as_not_found(spark):
+    frame = spark.createDataFrame([("1", "Hats", "a", "a", "t", None)], EXAMPLE)
+    ranked = rank_examples(frame, load=load, encode=encode, purchases={}, m=1, k=2).collect()
+    assert [(row.reciprocal_rank, row.item_count, row.target_known) for row in ranked] == [(0.0, 0, False)] * 5
+
+
+def test_popularity_counts_train_targets_only(spark):
+    targets = {"train": "a", "validation": "b", "test": "c", "score": None}
+    rows = [{"split": split, "target_item_id": target, "actions": [action()]} for split, target in targets.items()]
+    counted = train_purchases(table_rows(spark, "sequences", *rows, rows[0], category="Shoes"))
+    assert [tuple(row) for row in counted.collect()] == [("Shoes", "a", 2)]
+
+
+def test_examples_are_all_test_answers_with_the_last_item_before_the_target(spark):
+    answers = table_rows(
+        spark,
+        "generations",
+        {"example_id": "1", "split": "test", "target_item_id": "b", "item_id": "a", "title": "t"},
+        {"example_id": "2", "split": "test", "target_item_id": "c", "parse_error": "empty"},
+        {"example_id": "3", "split": "score", "item_id": "a"},
+    )
+    paths = table_rows(
+        spark,
+        "sequences",
+        {"example_id": "1", "actions": [action(item_id="p"), action(item_id="q"), action("search", query="red")]},
+        {"example_id": "2", "actions": [action("search", query="red")]},
+    )
+    found = answered_examples(answers, paths).orderBy("example_id").select("example_id", "target_item_id", "item_id", "last_item_id")
+    assert [tuple(row) for row in found.collect()] == [("1", "b", "a", "q"), ("2", "c", None, None)]
+
+
+def test_all_counts_every_example_once_whatever_its_category(spark):
+    ranked = "example_id string, category string, method string, recall double, ndcg double, reciprocal_rank double, item_count long"
+    rows = [
+        ("1", "Shoes", "id_only", 1.0, 0.5, 0.4, 10),
+        ("2", "Shoes", "id_only", 0.0, 0.0, 0.2, 10),
+        ("3", "Hats", "id_only", 0.0, 0.0, 0.0, 7),
+    ]
+    found = {(row.category, row.metric): row for row in metric_rows(spark.createDataFrame(rows, ranked), k=5).collect()}
+    assert len(found) == 9
+    assert found["Shoes", "recall@5"].value == 0.5
+    assert found["all", "recall@5"].value == pytest.approx(1 / 3)
+    assert found["all", "mrr"].value == pytest.approx(0.2)
+    assert (found["all", "mrr"].example_count, found["all", "mrr"].item_count) == (3, 10)

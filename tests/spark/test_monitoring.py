@@ -1,0 +1,171 @@
+"""Characteristics counted by hand; a day beside the day before; the report that a run leaves."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+from pyspark.sql.functions import lit
+
+from fashionrec.evaluate import characteristics as c
+from fashionrec.evaluate.examples import example_paths
+from fashionrec.evaluate.health import ROW_COUNT
+from fashionrec.lake.spec import table_spec
+from fashionrec.lake.tables import replace_days
+from fashionrec.pipeline.steps.evaluate import MONITORED, analyze_characteristics, monitor
+from tests.builders import RUN_DATE, action, table_rows
+
+JANUARY, FEBRUARY = date(2026, 1, 1), date(2026, 2, 1)
+YESTERDAY = date(2026, 2, 28)
+
+
+def figures(frame):
+    return {(row.category, row.month): row.value for row in frame.collect()}
+
+
+def event(number, day, kind="purchase", **fields):
+    return {
+        "event_id": str(number),
+        "event_date": day,
+        "event_at": datetime(day.year, day.month, day.day, 12, tzinfo=UTC),
+        "action": kind,
+        **fields,
+    }
+
+
+def put(run, table, frame, days=None):
+    """Write a step's input without its gate, which costs seconds and is not what these tests are about."""
+    spec = table_spec(table)
+    frame = frame if spec.kind == "events" else frame.withColumn("run_date", lit(run.run_date))
+    replace_days(frame, run.path("lake", table), spec, days or [run.run_date], {}, {})
+
+
+def test_new_items_are_counted_by_month_and_not_before_they_are_on_sale(spark):
+    days = [date(2026, 1, 5), date(2026, 1, 31), date(2026, 2, 1), date(2026, 3, 2), None]
+    items = table_rows(spark, "items", *({"item_id": str(n), "first_available_date": day} for n, day in enumerate(days)), category="Shoes")
+    assert figures(c.new_items(items, until=RUN_DATE)) == {("Shoes", JANUARY): 2, ("Shoes", FEBRUARY): 1}
+
+
+def test_actions_before_a_purchase_leave_open_paths_out(spark):
+    paths = table_rows(
+        spark,
+        "sequences",
+        {"actions": [action()] * 2, "target_at": datetime(2026, 2, 3, tzinfo=UTC)},
+        {"actions": [action()] * 5, "target_at": datetime(2026, 2, 9, tzinfo=UTC)},
+        {"actions": [action()] * 9},
+        category="Shoes",
+    )
+    assert figures(c.actions_before_purchase(paths)) == {("Shoes", FEBRUARY): 3.5}
+
+
+def test_season_share_counts_purchases_of_items_that_name_one_season(spark):
+    seasons = {"w": "Winter", "s": "summer", "all": "All Season", "none": None}
+    items = table_rows(
+        spark, "items", *({"item_id": i, "attributes": {"season": s} if s else None} for i, s in seasons.items()), category="Shoes"
+    )
+    bought = ["w", "w", "s", "all", "none"]
+    events = table_rows(
+        spark,
+        "interactions",
+        *(event(n, date(2026, 2, 3), item_id=i) for n, i in enumerate(bought)),
+        event(9, date(2026, 2, 3), "click", item_id="s"),
+    )
+    assert figures(c.season_share(events, items)) == {("Shoes", FEBRUARY): pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize(("month", "season"), [(12, "winter"), (2, "winter"), (3, "spring"), (8, "summer"), (9, "Fall"), (11, "autumn")])
+def test_seasons_are_those_of_the_northern_half(spark, month, season):
+    items = table_rows(spark, "items", {"item_id": "i", "attributes": {"season": season}}, category="Shoes")
+    events = table_rows(spark, "interactions", event(1, date(2025, month, 3), item_id="i"))
+    assert list(figures(c.season_share(events, items)).values()) == [1.0]
+
+
+def test_unique_queries_are_a_mean_over_days_whatever_case_and_blanks(spark):
+    first, second = date(2026, 2, 3), date(2026, 2, 4)
+    searches = [(first, "Red  dress"), (first, "red dress "), (first, "boots"), (second, "boots"), (date(2026, 1, 3), None)]
+    events = [event(n, day, "search" if query else "click", query=query) for n, (day, query) in enumerate(searches)]
+    assert figures(c.unique_queries_per_day(table_rows(spark, "interactions", *events))) == {("all", FEBRUARY): 1.5}
+
+
+def test_data_without_queries_and_dates_gives_an_empty_table(spark, make_run):
+    run = make_run()
+    put(run, "interactions", table_rows(spark, "interactions", event(1, RUN_DATE, item_id="i")), days=[RUN_DATE])
+    put(run, "items", table_rows(spark, "items", {"item_id": "i"}))
+    put(run, "sequences", table_rows(spark, "sequences", {"split": "score", "actions": [action()]}))
+    analyze_characteristics(run)
+    assert run.read("characteristics").count() == 0
+
+
+def test_example_paths_show_each_shopper_once_and_the_richest_journey_of_each_category(spark):
+    rich = [action("search", query="red"), action(title="Red <b>dress</b>", item_id="i"), action("purchase", title="Hat", item_id="j")]
+    paths = table_rows(
+        spark,
+        "sequences",
+        {"example_id": "poor", "user_id": "u", "category": "Shoes", "actions": [action(title="Boot")]},
+        {"example_id": "rich", "user_id": "v", "category": "Shoes", "actions": rich},
+        {"example_id": "again", "user_id": "v", "category": "Hats", "actions": rich},
+        {"example_id": "past", "user_id": "w", "category": "Hats", "actions": rich, "split": "test", "target_item_id": "k"},
+        split="score",
+    )
+    answers = table_rows(spark, "generations", {"example_id": "again", "answer": "i | Red dress", "item_id": "i"})
+    products = table_rows(
+        spark, "recommendations", *({"user_id": "v", "category": "Hats", "rank": rank, "item_id": str(rank)} for rank in (2, 1))
+    )
+    found = example_paths(paths, answers, products, count=3)
+    assert [(path["category"], path["answer"]) for path in found] == [("Hats", "i | Red dress"), ("Shoes", "")]
+    assert [one["words"] for one in found[0]["actions"]] == ["“red”", "Red <b>dress</b>", "Hat"]
+    assert [product["rank"] for product in found[0]["products"]] == [1, 2]
+    assert "user_id" not in found[0]
+
+
+@pytest.fixture
+def monitored_run(spark, make_run):
+    """A run whose tables hold a small day: 4 items, one answer of two malformed, one product of four a fallback."""
+    run = make_run()
+    days = {RUN_DATE: 2, YESTERDAY: 1}
+    events = [event(f"{day}-{n}", day, item_id="i") for day, count in days.items() for n in range(count)]
+    put(run, "interactions", table_rows(spark, "interactions", *events), days=list(days))
+    put(run, "items", table_rows(spark, "items", *({"item_id": i} for i in "ijkl")))
+    put(run, "quarantine", table_rows(spark, "quarantine", {"source": "interactions", "reason": "no_user"}))
+    run.write(
+        "sequences",
+        table_rows(
+            spark,
+            "sequences",
+            {"split": "score", "category": "Shoes", "user_id": "u", "actions": [action(title="<script>alert(1)</script>")]},
+        ),
+    )
+    put(run, "query_hits", table_rows(spark, "query_hits"))
+    put(run, "prompts", table_rows(spark, "prompts", {"split": "score"}))
+    run.write(
+        "generations", table_rows(spark, "generations", {"example_id": "1", "item_id": "i"}, {"example_id": "2", "parse_error": "empty"})
+    )
+    sources = ["id", "title", "title", "popular"]
+    products = [{"rank": n + 1, "item_id": str(n), "source": source} for n, source in enumerate(sources)]
+    put(run, "recommendations", table_rows(spark, "recommendations", *products, user_id="u", category="Shoes"))
+    put(run, "campaign_feed", table_rows(spark, "campaign_feed", {"products": [{"item_id": "0", "title": "x"}]}))
+    recalls = {"fashionrec": 0.25, "popularity": 0.125}
+    run.write(
+        "evaluations",
+        table_rows(spark, "evaluations", *({"method": m, "value": v} for m, v in recalls.items()), category="all", metric="recall@10"),
+    )
+    run.write(
+        "characteristics", table_rows(spark, "characteristics", {"characteristic": "c1_new_items", "category": "Shoes", "month": JANUARY})
+    )
+    return run
+
+
+def test_monitor_sets_the_day_beside_the_newest_earlier_one_and_writes_the_report(spark, make_run, monitored_run, tmp_path):
+    key = {"table_name": "generations", "metric": "malformed_answer_rate"}
+    for day, rate in ((date(2026, 2, 20), 0.5), (YESTERDAY, 0.1), (date(2026, 3, 5), 0.5)):
+        put(make_run(run_date=day), "health", table_rows(spark, "health", {**key, "value": rate}))
+    monitor(monitored_run)
+    found = {(row.table_name, row.metric): (row.value, row.previous) for row in monitored_run.read("health").collect()}
+    assert {table for table, metric in found if metric == ROW_COUNT} == set(MONITORED)
+    assert found["interactions", ROW_COUNT] == (2, None)
+    assert found["generations", "malformed_answer_rate"] == (0.5, 0.1)
+    assert found["recommendations", "fallback_rate"] == (0.25, None)
+    assert found["interactions", "quarantine_rate"] == (0.25, None)
+    assert found["items", "quarantine_rate"] == (0, None)
+    assert ("query_hits", "memory_none_rate") not in found, "a share of no rows is no figure"
+    assert monitored_run.warnings == ["generations: malformed_answer_rate 0.5, was 0.1 on 2026-02-28"]
+    page = (tmp_path / "reports/2026-03-01/report.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
