@@ -33,7 +33,7 @@ class Examples:
 
 
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of prompts, the same in training and in generation: an end-of-sequence token added by the tokenizer is taken off."""
+    """Return the token ids of prompts, the same in training and generation: without an end-of-sequence token that the tokenizer adds."""
     if not prompts:
         return []
     rows: list[list[int]] = tokenizer(list(prompts)).input_ids
@@ -59,8 +59,8 @@ def read_examples(folder: Path, tokenizer: "PreTrainedTokenizerBase", *, max_tok
             room = max_tokens - len(response) - 1
             if not prompt or not response or room < 1:
                 raise LanguageModelError(
-                    f"a training example has a prompt of {len(prompt)} and a response of {len(response)} tokens; both need one at least, and "
-                    f"prompts.max_tokens leaves {max_tokens - 2} for the response; build the prompts again"
+                    f"a training example has a prompt of {len(prompt)} and a response of {len(response)} tokens; both need one at least, "
+                    f"and prompts.max_tokens leaves {max_tokens - 2} for the response; build the prompts again"
                 )
             kept = prompt[-room:]
             cut_count += len(kept) < len(prompt)

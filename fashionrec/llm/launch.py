@@ -19,12 +19,12 @@ def train(spark: SparkSession, job: TrainingJob) -> dict[str, float]:
     """
     if job.llm.batch_size % job.llm.ranks:
         raise LanguageModelError(f"llm.batch_size={job.llm.batch_size} cannot be shared by llm.ranks={job.llm.ranks}; make it a multiple")
-    local = spark.sparkContext.master.startswith("local")
+    local = str(spark.sparkContext.master).startswith("local")
     # Local ranks find the machine's GPUs themselves; asking Spark for them would need GPU resources declared for the driver.
     distributor = TorchDistributor(job.llm.ranks, local_mode=local, use_gpu=job.llm.device == "cuda" and not local)
     distributor.logger.setLevel("WARNING")
     try:
-        figures: dict[str, Any] = distributor.run(train_rank, job)
+        figures: dict[str, Any] = distributor.run(train_rank, job) or {"error": "training gave no figures"}
     except RuntimeError as error:
         raise LanguageModelError("training failed in its own process; its messages stand above") from error
     if "error" in figures:

@@ -32,7 +32,10 @@ def load_quantised(base: BaseLanguageModel, *, device: str) -> "PreTrainedModel"
         model = load_base(base, quantization_config=config, device_map={"": device}, dtype=compute)
     # transformers says is_loaded_in_4bit even when it has replaced nothing.
     if count_4bit_modules(model) == 0:
-        raise LanguageModelError(f"base model {base.path}: no module was quantised to 4 bit; its linear layers are of a kind that is not known")
+        raise LanguageModelError(
+            f"base model {base.path}: no module was quantised to 4 bit; its linear layers are of a kind that is not known"
+        )
+    _keep_differentiable(model)
     return model
 
 
@@ -43,11 +46,25 @@ def count_4bit_modules(model: "nn.Module") -> int:
     return sum(isinstance(module, Linear4bit) for module in model.modules())
 
 
+def _keep_differentiable(model: "nn.Module") -> None:
+    """Switch off bitsandbytes' packing of weights for bfloat16 inference on CPU.
+
+    On CPUs with AVX512-BF16 it packs a layer for good at its first pass outside training, and the packed layer passes no gradient on:
+    training after a first measurement of the loss would silently reach only what lies behind it.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
 @contextmanager
 def falcon_layers_as_linear() -> Iterator[None]:
     """While the block runs, Falcon models are built from plain linear layers.
 
-    transformers quantises a module only where its type is exactly `nn.Linear`; Falcon's own subclass computes the same and is passed over silently.
+    transformers quantises a module only where its type is exactly `nn.Linear`; Falcon's own subclass computes the same and is passed
+    over silently.
     """
     from torch import nn
     from transformers.models.falcon import modeling_falcon

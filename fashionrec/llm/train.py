@@ -1,5 +1,6 @@
 """QLoRA fine-tuning (paper sections 4.2 and 5.1), one call per rank; runs in processes of its own, never in Spark's driver."""
 
+import logging
 import math
 import os
 import time
@@ -17,7 +18,7 @@ from fashionrec.llm.quantised import count_4bit_modules, load_quantised
 from fashionrec.settings.model import Llm
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 _PROGRESS_LINES = 20
 
@@ -30,6 +31,7 @@ class TrainingJob:
         llm: the settings of base model, adapter and optimiser.
         max_tokens: most tokens of prompt and response together.
         train, held_out: folders of Parquet files with the columns prompt and response.
+        work: scratch folder.
         output: folder that gets `adapter/` and `merged/`.
     """
 
@@ -37,6 +39,7 @@ class TrainingJob:
     max_tokens: int
     train: Path
     held_out: Path
+    work: Path
     output: Path
 
 
@@ -45,6 +48,7 @@ def train_rank(job: TrainingJob) -> dict[str, Any]:
 
     An error that is raised here would reach the driver as the tail of torchrun's log only.
     """
+    _prepare_process()
     try:
         return _train_and_merge(job)
     except UserError as error:
@@ -66,13 +70,14 @@ def _train_and_merge(job: TrainingJob) -> dict[str, Any]:
 def fine_tune(job: TrainingJob, tokenizer: "PreTrainedTokenizerBase", train: list[Example], held_out: list[Example]) -> dict[str, float]:
     """Train an adapter on the 4-bit base, save it, and return the figures.
 
-    These are `loss_before` and `loss_after` (mean over the held-out slice, nats per response token), `modules_4bit`, `trainable_parameters`,
-    `steps`, `train_tokens` (padding apart) and `tokens_per_second`.
+    These are `loss_before` and `loss_after` (mean over the held-out slice, nats per response token), `modules_4bit`,
+    `trainable_parameters`, `steps`, `train_tokens` (padding apart) and `tokens_per_second`.
 
     Raises:
         LanguageModelError: the loss is no number, or the base cannot be quantised.
     """
     from transformers import Trainer, set_seed
+    from transformers.trainer_callback import PrinterCallback
 
     set_seed(job.llm.seed)
     model = _with_adapter(job.llm)
@@ -84,7 +89,7 @@ def fine_tune(job: TrainingJob, tokenizer: "PreTrainedTokenizerBase", train: lis
         data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
         callbacks=[_progress(lambda: trainer.state.num_input_tokens_seen)],
     )
-    _say_only_ours(trainer)
+    trainer.remove_callback(PrinterCallback)
     loss_before = _finite(trainer.evaluate()["eval_loss"])
     start = time.monotonic()
     trainer.train()
@@ -130,7 +135,7 @@ def _arguments(job: TrainingJob) -> Any:
     llm = job.llm
     cuda = llm.device == "cuda"
     return TrainingArguments(
-        output_dir=str(job.output / "_trainer"),
+        output_dir=str(job.work / "trainer"),
         optim="adamw_torch",
         learning_rate=llm.learning_rate,
         lr_scheduler_type="cosine",
@@ -182,10 +187,18 @@ def _progress(tokens_seen: Callable[[], int]) -> "TrainerCallback":
     return Progress()
 
 
-def _say_only_ours(trainer: "Trainer") -> None:
-    from transformers.trainer_callback import PrinterCallback
+def _prepare_process() -> None:
+    """Choose threads, and leave progress lines and errors only, for the driver shows what a rank prints."""
+    # Said, so that accelerate does not announce it; before torch is imported, which reads it then.
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    # Threads that spin while another process wants the core cost both their speed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # bitsandbytes warns of a kernel for inference that it could download.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
 
-    trainer.remove_callback(PrinterCallback)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _finite(loss: float) -> float:

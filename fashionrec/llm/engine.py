@@ -1,0 +1,176 @@
+"""The vLLM engine of this process: one, loaded at its first use and kept while prompts come.
+
+Spark's workers import this module by name, so what it holds outlives a task; pickled by value, each task would load an engine anew.
+"""
+
+import fcntl
+import gc
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from fashionrec.llm.base import LanguageModelError
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+# How long an engine without work is kept: long enough for the next task, short enough to give its memory to the next step.
+IDLE_SECONDS = 3.0
+# How long to wait for another engine of the device that is about to end.
+_LOCK_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What an engine is made from.
+
+    Attributes:
+        model: folder of the merged weights and their tokenizer.
+        dtype: their number format.
+        device: "cpu" or "cuda".
+        max_tokens: most tokens of prompt and answer together.
+        cpu_kv_cache_gib: GiB of the key-value cache, on CPU.
+        gpu_memory_rate: share of the GPU's memory, on CUDA.
+        seed: of the sampling. (A seed per request brought the CPU engine down.)
+    """
+
+    model: str
+    dtype: str
+    device: Literal["cpu", "cuda"]
+    max_tokens: int
+    cpu_kv_cache_gib: int
+    gpu_memory_rate: float
+    seed: int
+
+
+@dataclass
+class _Held:
+    config: EngineConfig
+    engine: "LLM"
+    lock: IO[str]
+
+
+_held: _Held | None = None
+_guard = threading.RLock()
+_timer: threading.Timer | None = None
+
+
+@contextmanager
+def engine(config: EngineConfig, *, device_id: str) -> Iterator["LLM"]:
+    """Yield this process's engine, loaded if it is not there yet; `IDLE_SECONDS` after the last use its memory is given back.
+
+    Args:
+        device_id: which device, the same for all processes that share it.
+
+    Raises:
+        LanguageModelError: another process holds an engine on the device, or the engine did not start.
+    """
+    global _held, _timer  # noqa: PLW0603
+    with _guard:
+        if _timer:
+            _timer.cancel()
+        if _held and _held.config != config:
+            _release()
+        if not _held:
+            lock = _lock_device(device_id)
+            _held = _Held(config, _load(config), lock)
+        try:
+            yield _held.engine
+        finally:
+            _timer = threading.Timer(IDLE_SECONDS, _release)
+            _timer.daemon = True
+            _timer.start()
+
+
+def _load(config: EngineConfig) -> "LLM":
+    _prepare_environment(config)
+    from vllm import LLM
+
+    options: dict[str, Any] = {} if config.device == "cpu" else {"gpu_memory_utilization": config.gpu_memory_rate}
+    try:
+        return LLM(
+            config.model,
+            dtype=config.dtype,
+            max_model_len=config.max_tokens,
+            seed=config.seed,
+            trust_remote_code=False,
+            enforce_eager=config.device == "cpu",
+            enable_prefix_caching=True,
+            **options,
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().replace("\n", " ")
+        raise LanguageModelError(f"the engine did not start on {config.device}: {reason}; see generation in the settings") from error
+
+
+def _prepare_environment(config: EngineConfig) -> None:
+    """Set what vLLM and its libraries read when they are imported."""
+    os.environ |= {
+        # In this process: 3 to 5 s to load instead of 29 to 53.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        # The weights lie in a folder: nothing is asked of a hub.
+        "HF_HUB_OFFLINE": "1",
+    }
+    if config.device == "cpu":
+        # Spark gives its workers one thread per task CPU, with which the engine is 4 to 7 times slower on cores of its own.
+        os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.cpu_kv_cache_gib)
+        # Threads that spin, or are bound to a core, while another process wants it made the engine 7 times slower.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
+
+def _lock_device(device_id: str) -> IO[str]:
+    path = Path(tempfile.gettempdir()) / f"fashionrec-engine-{os.getuid()}-{device_id}.lock"
+    file = path.open("w", encoding="utf-8")
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() < deadline:
+                time.sleep(0.2)
+                continue
+            file.close()
+            raise LanguageModelError(
+                f"device {device_id} has an engine of another process already; set generation.engines to the number of devices, "
+                "or wait for the other run"
+            ) from None
+        return file
+
+
+def _release() -> None:
+    """Give the engine's memory and its device back."""
+    global _held
+    with _guard:
+        if not _held:
+            return
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        held, _held = _held, None
+        held.engine.llm_engine.engine_core.shutdown()
+        lock = held.lock
+        del held
+        cleanup_dist_env_and_memory()
+        gc.collect()
+        _trim()
+        lock.close()
+
+
+def _trim() -> None:
+    """Return freed heap pages to the system, which glibc would keep."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another libc keeps its own ways
+        return
