@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from fashionrec.errors import UserError
 from fashionrec.lake.jars import delta_jars
-from fashionrec.settings import Settings
+from fashionrec.settings import Settings, resource
 
 _JAVA = (17, 21)
 
@@ -27,6 +27,7 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
         if not delta_jars():
             raise UserError("Delta's JARs are not beside Spark's: run make setup (or python -m fashionrec.lake.jars) once, with a network")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("SPARK_CONF_DIR", str(resource("conf") / "spark"))
         builder = builder.master(settings.spark.master).config("spark.driver.memory", settings.spark.driver_memory)
         for key, value in _EMBEDDED.items():
             builder = builder.config(key, value)

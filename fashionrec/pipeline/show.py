@@ -18,18 +18,11 @@ from fashionrec.pipeline.step import Run
 
 
 def summary(run: Run, console: Console) -> None:
-    """Print what each step of the run cost, and the evaluation of the run date where there is one."""
+    """Print what the run cost, and the evaluation of the run date where there is one."""
     manifest = Path(run.path("manifests", str(run.run_date), f"{run.run_id}.json"))
     steps = json.loads(manifest.read_text(encoding="utf-8"))["steps"]
-    table = Table("step", "rows written", title=f"Run {run.run_id} of {run.run_date}", title_justify="left")
-    table.add_column("seconds", justify="right")
-    table.add_column("peak GiB", justify="right")
-    for step in steps:
-        rows = ", ".join(f"{name} {count:,}" for name, count in step["rows_written"].items())
-        table.add_row(step["step"], rows, f"{step['seconds']:.0f}", f"{step['peak_gib']:.1f}")
-    table.add_section()
-    table.add_row("all", "", f"{sum(s['seconds'] for s in steps):.0f}", f"{max(s['peak_gib'] for s in steps):.1f}")
-    console.print(table)
+    seconds, peak = sum(step["seconds"] for step in steps), max(step["peak_gib"] for step in steps)
+    console.print(f"{len(steps)} steps, {seconds:.0f} s, peak {peak:.1f} GiB", style="bold", highlight=False)
     console.print(f"manifest: {manifest}", highlight=False, soft_wrap=True)
     if any(step["step"] == "evaluate" for step in steps):
         console.print(metrics_table([row.asDict() for row in run.read("evaluations").collect()]))

@@ -36,7 +36,8 @@ def check_rows(rows: DataFrame, spec: TableSpec) -> list[str]:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx  # 7 s: only where a gate runs
 
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    # This one tells of each temporary folder, whatever its parent's level.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     source = context.data_sources.add_spark(name=spec.table, persist=False)
