@@ -1,15 +1,30 @@
-"""Make the tiny base model that the repository carries: a byte-level tokenizer and a small Falcon."""
+"""Make the tiny base model that the repository carries: a byte-level tokenizer and a small Falcon with generic skills.
 
+    python -m fashionrec.llm.tiny_base
+
+It learns to copy, to pick a line, and to answer made-up prompts of this project's template. It is trained on nothing else: no user, item or
+event of the demo's world, no real data. What a shop's customers like is left to fine-tuning, as with any base model.
+"""
+
+import argparse
+import copy
 import json
+import math
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fashionrec.llm.tiny_text import ATTRIBUTES, KINDS, all_words, random_id, random_query, random_title
+from fashionrec.llm.tiny_tasks import LONG, SHORT, Sample, Task, pick, prompt, repeat
+from fashionrec.llm.tiny_text import ATTRIBUTES, KINDS, IdStyle, all_words, random_query, random_title
+from fashionrec.prompts import Template, load_template
 from fashionrec.settings import resource
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from torch import Tensor
+    from transformers import FalconForCausalLM
 
 END = "<|endoftext|>"
 VOCABULARY = 2048
@@ -44,7 +59,8 @@ def _tokenizer_texts(template_text: str, seed: int) -> list[str]:
     for _ in range(3000):
         title = random_title(rng, rng.choice(list(KINDS)))
         values = ", ".join(f"{name} {rng.choice(words)}" for name in rng.sample(list(ATTRIBUTES), 2))
-        texts += [f"{random_id(rng)} | {title} ({values})", f" {random_query(rng, title)}"]
+        style = IdStyle(rng)
+        texts += [f"{style(rng)} | {title} ({values})", f" {random_query(rng, title)}"]
     return texts
 
 
@@ -89,14 +105,151 @@ def save_tokenizer(tokenizer: "Tokenizer", folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    import torch
-    from transformers import FalconConfig, FalconForCausalLM
+class Stage(NamedTuple):
+    """A part of the curriculum: optimiser steps, examples per step, and what they are drawn from, each task with its share."""
 
-    folder = resource("conf") / "models" / "tiny"
-    save_tokenizer(make_tokenizer((resource("conf") / "prompts" / "fashion-v1.yaml").read_text(encoding="utf-8")), folder)
+    name: str
+    steps: int
+    batch_size: int
+    tasks: tuple[tuple[float, Task], ...]
+
+
+def curriculum(tokenizer: "Tokenizer", template: Template) -> tuple[Stage, ...]:
+    """Return the stages: copy first, then pick a line, then prompts, short before long.
+
+    Straight from prompts a model this small learns no exact copy: nobody can predict an ID, and that dominates the loss.
+    """
+    end = int(tokenizer.token_to_id(END) or 0)
+
+    def echo(rng: Random) -> Sample:
+        return repeat(rng, VOCABULARY, end)
+
+    def choose(rng: Random) -> Sample:
+        return pick(rng, tokenizer, end)
+
+    def short(rng: Random) -> Sample:
+        return prompt(rng, tokenizer, end, template, SHORT)
+
+    def long(rng: Random) -> Sample:
+        return prompt(rng, tokenizer, end, template, LONG)
+
+    return (
+        Stage("copy", 450, 64, ((1.0, echo),)),
+        Stage("pick", 300, 16, ((0.9, choose), (0.1, echo))),
+        Stage("short prompts", 300, 16, ((0.75, short), (0.2, choose), (0.05, echo))),
+        Stage("long prompts", 450, 8, ((0.6, long), (0.3, short), (0.1, choose))),
+    )
+
+
+def train(model: "FalconForCausalLM", stages: Sequence[Stage], *, seed: int, peak: float, after: Callable[[str, int, float], None]) -> None:
+    """Train in place and call `after(stage, step, loss)` after every step. AdamW, warm-up, cosine to a tenth of `peak`."""
+    import torch
+
+    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    total = sum(stage.steps for stage in stages)
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1.0, (step + 1) / 50) * (0.55 + 0.45 * math.cos(math.pi * min(1.0, step / total)))
+    )
+    rng = Random(seed)
+    for stage in stages:
+        weights, tasks = zip(*stage.tasks, strict=True)
+        for step in range(stage.steps):
+            # One task per batch: samples of one length waste no padding.
+            task = rng.choices(tasks, weights)[0]
+            samples = [task(rng) for _ in range(stage.batch_size)]
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = _loss(model, samples)
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            rate.step()
+            after(stage.name, step, float(loss.detach()))
+
+
+def exact_rate(model: "FalconForCausalLM", task: Task, *, count: int, seed: int) -> float:
+    """Return the share of held-out samples whose whole answer is the model's first choice, token by token (greedy decoding gives it)."""
+    import torch
+
+    rng = Random(seed)
+    right = 0
+    with torch.inference_mode():
+        for start in range(0, count, 8):
+            samples = [task(rng) for _ in range(min(8, count - start))]
+            tokens, _ = _padded(samples)
+            best = model(tokens).logits.argmax(-1)
+            for row, sample in enumerate(samples):
+                first, last = sample.answer_start, len(sample.tokens)
+                right += bool((best[row, first - 1 : last - 1] == tokens[row, first:last]).all())
+    return right / count
+
+
+def _loss(model: "FalconForCausalLM", samples: Sequence[Sample]) -> "Tensor":
+    import torch
+
+    tokens, learn = _padded(samples)
+    # Padding stands at the end, which causal attention never looks at. Logits are made only where they count.
+    hidden = model.transformer(tokens[:, :-1]).last_hidden_state
+    counts = learn[:, 1:]
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[counts]), tokens[:, 1:][counts])
+
+
+def _padded(samples: Sequence[Sample]) -> tuple["Tensor", "Tensor"]:
+    """Return tokens and which of them count, both (samples, longest)."""
+    import torch
+
+    longest = max(len(sample.tokens) for sample in samples)
+    tokens = torch.zeros(len(samples), longest, dtype=torch.long)
+    learn = torch.zeros(len(samples), longest, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        tokens[row, : len(sample.tokens)] = torch.tensor(sample.tokens)
+        learn[row, : len(sample.tokens)] = torch.tensor(sample.learn)
+    return tokens, learn
+
+
+def main() -> None:
+    """Make tokenizer and weights below --out; about half an hour on one core. Progress is shown every 25 steps."""
+    import torch
+    from rich.console import Console
+    from transformers import FalconConfig, FalconForCausalLM
+    from transformers.utils import logging
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=resource("conf") / "models" / "tiny")
+    parser.add_argument("--template", type=Path, default=resource("conf") / "prompts" / "fashion-v1.yaml")
+    arguments = parser.parse_args()
+    logging.disable_progress_bar()
     torch.manual_seed(17)
-    FalconForCausalLM(FalconConfig(**model_config())).to(torch.float16).save_pretrained(folder)
+    torch.set_num_threads(1)
+    tokenizer = make_tokenizer(arguments.template.read_text(encoding="utf-8"))
+    save_tokenizer(tokenizer, arguments.out)
+    stages = curriculum(tokenizer, load_template(arguments.template))
+    model = FalconForCausalLM(FalconConfig(**model_config()))
+    console, start = Console(), time.monotonic()
+    held_out = {stage.name: stage.tasks[0][1] for stage in stages}
+    best: dict[str, float] = {}
+
+    def after(stage: str, step: int, loss: float) -> None:
+        if step % 25 == 24:
+            exact = exact_rate(model, held_out[stage], count=48, seed=99)
+            console.print(f"{time.monotonic() - start:6.0f} s  {stage} {step + 1}: loss {loss:.3f}, exact {exact:.2f}", highlight=False)
+            if exact >= best.get(stage, 0.0):
+                best[stage] = exact
+                save_weights(model, arguments.out)
+
+    train(model, stages, seed=17, peak=2e-3, after=after)
+    for name, task in held_out.items():
+        console.print(f"{name}: exact {exact_rate(model, task, count=400, seed=101):.3f}", highlight=False)
+    save_weights(model, arguments.out)
+
+
+def save_weights(model: "FalconForCausalLM", folder: Path) -> None:
+    """Write the weights in half precision: they are carried in the repository."""
+    import torch
+
+    copy.deepcopy(model).to(torch.float16).save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 if __name__ == "__main__":

@@ -58,11 +58,12 @@ KINDS = {
         """
     ),
 }
-PEOPLE = ("women", "men", "girls", "boys", "kids", "unisex", "ladies", "womens", "mens", "baby")
+PEOPLE = ("women's", "men's", "women's", "men's", "women", "men", "girls", "boys", "kids", "unisex", "ladies", "womens", "mens", "baby")
 EXTRAS = _words(
     """
     with pockets hood belt bow buckle tassel strap zip pattern print collar sleeves lining set pack pair of the for and in a size gift
     occasion season  material holiday length fit sleeve neckline heel toe closure style new collection edition limited
+    vegan woven engraved braided minimal carry-on derby ballet hoop charm vacation everyday gold-tone
     """
 )
 ATTRIBUTES = {
@@ -90,29 +91,53 @@ def random_word(rng: Random) -> str:
 
 def random_title(rng: Random, category: str) -> str:
     """Return a title of two to seven words with one of the category's products in it."""
-    words = [rng.choice(COLOURS)] if rng.random() < 0.6 else []
-    words += [rng.choice(MATERIALS)] if rng.random() < 0.5 else []
+    return random_family(rng, category)[0]
+
+
+def random_family(rng: Random, category: str) -> list[str]:
+    """Return the titles of two to five variants of one product: the same but for the colour."""
+    words = [rng.choice(MATERIALS)] if rng.random() < 0.5 else []
     words += rng.sample(STYLES, rng.randint(0, 2))
-    words.append(rng.choice(KINDS[category]))
-    words = [random_word(rng).capitalize(), *words] if rng.random() < 0.4 or len(words) < 2 else words
-    if rng.random() < 0.15:
-        words += ["for", rng.choice(PEOPLE)]
-    text = " ".join(words)
-    # Shops write titles in three ways.
-    return rng.choice((text.title().replace("'S", "'s"), text[0].upper() + text[1:], text))
+    words += [rng.choice(KINDS[category])] if rng.random() < 0.7 else rng.sample(KINDS[category], 2)
+    if rng.random() < 0.5:
+        words = [rng.choice(PEOPLE), *words] if rng.random() < 0.7 else [*words, "for", rng.choice(PEOPLE)]
+    if rng.random() < 0.6 or len(words) < 2:
+        words = [random_word(rng), *words]
+    case = rng.choice((_capitals, _capitals, lambda text: text[0].upper() + text[1:], str))
+    colours = rng.sample(COLOURS, rng.randint(2, 5))
+    season = rng.choice((*ATTRIBUTES["season"], *EXTRAS))
+    # A colour stands before the rest or after it.
+    form = rng.choice(("{colour} {rest}", "{rest}, {colour}", "{rest}, {colour}, {season}", "{rest} in {colour}"))
+    return [case(form.format(colour=colour, rest=" ".join(words), season=season)) for colour in colours]
+
+
+def _capitals(text: str) -> str:
+    return " ".join(word.capitalize() for word in text.split())
 
 
 def random_query(rng: Random, title: str) -> str:
     """Return one to three words of a title as a shopper would type them."""
-    words = title.lower().split()
+    words = title.lower().replace(",", "").split()
     kept = sorted(rng.sample(range(len(words)), min(len(words), rng.randint(1, 3))))
     return " ".join(words[i] for i in kept)
 
 
-def random_id(rng: Random) -> str:
-    """Return an item ID: mostly digits, some with letters around them."""
-    digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(4, 10)))
-    return digits if rng.random() < 0.8 else rng.choice("ABCIPSX") + rng.choice(("", "-")) + digits[:7]
+class IdStyle:
+    """How the IDs of one catalogue look: their length, letters before them, and whether variants share a beginning."""
+
+    def __init__(self, rng: Random) -> None:
+        self._length = rng.choice((4, 5, 6, 6, 6, 6, 7, 8, 9, 10))
+        self._prefix = rng.choice(("A", "B", "SKU-", "P", "item-", "i_")) if rng.random() < 0.2 else ""
+        self._shared = self._length >= 8 and rng.random() < 0.7
+        self._family = ""
+
+    def __call__(self, rng: Random) -> str:
+        """Return another ID."""
+        digits = "".join(rng.choice("0123456789") for _ in range(self._length))
+        if self._shared and self._family and rng.random() < 0.6:
+            digits = self._family + digits[-3:]
+        self._family = digits[:-3]
+        return self._prefix + digits
 
 
 def all_words() -> list[str]:

@@ -12,12 +12,12 @@ SEPARATOR = " | "
 # What stands for a title of which cleaning leaves nothing.
 UNTITLED = "untitled"
 
-_ID = rf"[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}"
+ID_PATTERN = rf"[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}"
 # Neither blanks, nor the separator, nor the brackets that models write their special tokens with, nor control characters.
 _INK = r"[^ |<>\x00-\x1f\x7f]"
 _TITLE = rf"{_INK}([^|<>\x00-\x1f\x7f]{{0,{MAX_TITLE_CHARS - 2}}}{_INK})?"
-_ANSWER = re.compile(rf"({_ID}) \| ({_TITLE})")
-_FITTING_ID = re.compile(_ID)
+_ANSWER = re.compile(rf"({ID_PATTERN}) \| ({_TITLE})")
+_FITTING_ID = re.compile(ID_PATTERN)
 _UNCLEAN = re.compile(r"[^ -~]|[|<>]")
 
 
