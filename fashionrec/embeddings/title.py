@@ -23,6 +23,7 @@ from fashionrec.settings.model import Title as TitleSettings
 _VOCABULARY, _MAX_TOKENS = 4000, 64
 _PADDING, _UNKNOWN = 0, 1
 _VALIDATION_PAIRS = 2000  # newest ones, enough for one figure
+_COLLAPSE_SAMPLE = 1000
 
 
 class TitleEncoder(nn.Module):
@@ -50,7 +51,7 @@ def train(inputs: str, folder: Path, *, dim: int, settings: TitleSettings, seed:
     the card says so.
 
     Raises:
-        UserError: nothing to learn from, or a loss that is not a number.
+        UserError: nothing to learn from, a loss that is not a number, or all titles in one place.
     """
     from safetensors.torch import save_file
 
@@ -67,6 +68,7 @@ def train(inputs: str, folder: Path, *, dim: int, settings: TitleSettings, seed:
     tokenizer = train_tokenizer([*items.title, *learnt["query"]])
     model = TitleEncoder(tokenizer.get_vocab_size(), dim).to(device)
     losses = fit(model, tokenizer, learnt, settings=settings, seed=seed)
+    _refuse_collapse(encode(model, tokenizer, items.title.drop_duplicates().head(_COLLAPSE_SAMPLE).tolist()))
     metrics = {"loss": losses[-1], "pairs": min(len(learnt), settings.max_pairs), "validation_pairs": len(held_out)}
     if len(held_out):
         metrics["validation_recall_at_10"] = validate(model, tokenizer, held_out.head(_VALIDATION_PAIRS), items)
@@ -175,6 +177,12 @@ def encode(model: TitleEncoder, tokenizer: Tokenizer, texts: Sequence[str], batc
         with torch.inference_mode():
             vectors[rows] = model(_pad([tokens[i] for i in rows]).to(model.project.weight.device)).cpu().numpy()
     return vectors
+
+
+def _refuse_collapse(vectors: NDArray[np.float32]) -> None:
+    # Hard negatives can push everything into one point: the loss then stays at the margin, and every search returns the same items.
+    if len(vectors) > 1 and np.abs(vectors - vectors[0]).max() < 1e-3:
+        raise UserError("model title: all titles got the same vector; lower embeddings.title.learning_rate or raise batch_size")
 
 
 def load(folder: Path) -> tuple[TitleEncoder, Tokenizer]:

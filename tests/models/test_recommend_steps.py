@@ -1,0 +1,189 @@
+"""From sequences and answers to recommendations and the campaign feed, with models trained on the spot."""
+
+from datetime import datetime
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from fashionrec.errors import UserError
+from fashionrec.pipeline.runner import new_run, run_steps
+from fashionrec.pipeline.step import Run
+from fashionrec.pipeline.steps import embeddings, recommend
+from fashionrec.settings import load_settings
+from tests.builders import RUN_DATE, action, table_rows
+from tests.conftest import ROOT
+
+NOUNS, COLOURS = {"Bags": "tote", "Shoes": "boot"}, ("red", "blue", "green", "black")
+ITEMS = [
+    {
+        "item_id": f"{category[0]}{i:02}",
+        "title": f"Acme {noun} {i}, {COLOURS[i % 4]}",
+        "category": category,
+        "price": 10.0 + i,
+        "in_stock": i != 5,
+        "colour": COLOURS[i % 4],
+    }
+    for category, noun in NOUNS.items()
+    for i in range(20)
+]
+SMALL = ("embeddings.dim=16", "embeddings.core.epochs=3", "embeddings.title.epochs=3", "recommend.per_category=6")
+STEPS = {step.name: step for step in (*embeddings.STEPS, *recommend.STEPS)}
+
+
+def examples():
+    for number, item in enumerate(ITEMS):
+        before = ITEMS[number - 1]["item_id"] if number % 20 else ITEMS[number + 1]["item_id"]
+        noun = NOUNS[item["category"]]
+        actions = [action("search", query=f"{item['colour']} {noun}"), action(item_id=before)]
+        target = {"target_item_id": item["item_id"], "target_title": item["title"], "target_at": datetime(2026, 2, 28, 12, 5)}
+        for split in ("train", "validation") if number % 4 == 0 else ("train",):
+            yield {"example_id": f"{split}{number}", "category": item["category"], "split": split, "actions": actions, **target}
+
+
+def answer(user, category, item_id=None, title=None, **fields):
+    error = None if item_id else "no_title"
+    row = {"example_id": f"{user}{category}", "user_id": user, "category": category, "split": "score", "parse_error": error}
+    return {**row, "item_id": item_id, "title": title, "answer": "", "finish_reason": "stop", "model_version": "4", **fields}
+
+
+ANSWERS = [
+    answer("known", "Bags", "B03", "Acme tote, black"),
+    answer("known", "Shoes", "S05", "Acme boot, blue"),
+    answer("invented", "Bags", "B99", "Acme tote, red"),
+    answer("untitled", "Bags", "B07"),
+    answer("unreadable", "Shoes"),
+    answer("tested", "Bags", "B01", "x", split="test", target_item_id="B02"),
+]
+
+
+def purchase(user, item_id, event_id):
+    at = {"event_at": datetime(2026, 2, 20, 8), "event_date": datetime(2026, 2, 20).date()}
+    return {"event_id": event_id, "user_id": user, "action": "purchase", "item_id": item_id, **at}
+
+
+BOUGHT = [purchase(user, item, f"{user}{item}") for user, item in (("a", "S09"), ("b", "S09"), ("b", "S05"), ("c", "S05"), ("d", "S05"))]
+BOUGHT += [purchase("b", "S02", "x"), purchase("known", "B03", "y"), purchase("unreadable", "S09", "z")]
+
+
+class World:
+    """Steps run one by one in a folder of their own."""
+
+    def __init__(self, spark, folder):
+        self.spark, self.folder = spark, folder
+
+    def run(self, *overrides) -> Run:
+        run = new_run(load_settings(ROOT / "conf/test.yaml", [f"paths.root={self.folder}", *SMALL, *overrides]), RUN_DATE)
+        run.__dict__["spark"] = self.spark
+        return run
+
+    def write(self, table, *rows):
+        days = {"days": [row["event_date"] for row in rows]} if table == "interactions" else {}
+        self.run().write(table, table_rows(self.spark, table, *rows), **days)
+
+    def step(self, name, *overrides):
+        manifest = run_steps(self.run(*overrides), [STEPS[name]], Console(file=StringIO()))
+        return manifest["steps"][0]
+
+    def rows(self, table):
+        return self.run().read(table).collect()
+
+
+@pytest.fixture(scope="module")
+def world(spark, tmp_path_factory):
+    world = World(spark, tmp_path_factory.mktemp("world"))
+    world.write("items", *ITEMS)
+    world.write("sequences", *examples())
+    world.write("interactions", *BOUGHT)
+    world.write("generations", *ANSWERS)
+    world.entries = {name: world.step(name) for name in STEPS}
+    world.lists = {}
+    for row in sorted(world.rows("recommendations"), key=lambda row: row["rank"]):
+        world.lists.setdefault((row.user_id, row.category), []).append(row)
+    return world
+
+
+def test_both_models_are_registered_with_what_they_were_made_from(world):
+    run = world.run()
+    assert {run.model(name).label for name in ("id", "title")} == {"id@1", "title@1"}
+    figures = world.entries["train_embeddings"]["figures"]
+    assert figures["id_examples"] == figures["title_pairs"] == 40
+    assert 0 <= figures["id_validation_recall_at_10"] <= 1
+    assert world.entries["train_embeddings"]["warnings"] == []
+
+
+def test_indexes_hold_every_item(world):
+    assert world.entries["build_indexes"]["rows_written"] == {"indexes": 40}
+    assert world.entries["build_indexes"]["figures"] == {"categories": 2, "untrained_item_rate": 0}
+
+
+def test_every_answer_of_today_gets_a_full_list_with_ranks_without_gaps_and_no_item_twice(world):
+    assert set(world.lists) == {(a["user_id"], a["category"]) for a in ANSWERS if a["split"] == "score"}
+    for (_, category), rows in world.lists.items():
+        assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6]
+        assert len({row.item_id for row in rows}) == 6
+        assert {row.item_id[0] for row in rows} == {category[0]}
+        assert {row.models for row in rows} == {"4/1/1"}
+
+
+def test_what_is_out_of_stock_is_never_shown(world):
+    assert not {row.item_id for rows in world.lists.values() for row in rows} & {"B05", "S05"}
+
+
+def test_the_generated_item_leads_and_the_title_space_follows(world):
+    rows = world.lists["known", "Bags"]
+    assert (rows[0].item_id, rows[0].source, rows[0].reason) == ("B03", "id", "the product expected next")
+    assert {row.source for row in rows[1:]} == {"title"}
+    assert all(-1 <= row.similarity <= 1 and f"({row.similarity:.2f})" in row.reason for row in rows[1:])
+
+
+def test_an_invented_id_is_counted_and_answered_from_the_titles(world):
+    assert {row.source for row in world.lists["invented", "Bags"]} == {"title"}
+    assert world.entries["recommend"]["figures"]["unknown_id_rate"] == 0.25
+
+
+def test_an_answer_without_a_title_is_answered_from_the_ids(world):
+    assert {row.source for row in world.lists["untitled", "Bags"]} == {"id"}
+
+
+def test_an_unreadable_answer_gets_what_is_popular_and_is_counted(world):
+    rows = world.lists["unreadable", "Shoes"]
+    assert {row.source for row in rows} == {"popular"}
+    # S05 was bought most often and is out of stock; what nobody bought follows in the order of the IDs.
+    assert [row.item_id for row in rows] == ["S09", "S02", "S00", "S01", "S03", "S04"]
+    assert rows[0].reason == "bought 3 times in 365 days"
+    figures = world.entries["recommend"]["figures"]
+    assert figures["fallback_rate"] == round(6 / 30, 4)
+    assert figures["unparsed_rate"] == 0.2
+
+
+def test_running_again_gives_the_same_rows(world):
+    before = sorted(world.rows("recommendations"))
+    world.step("recommend")
+    assert sorted(world.rows("recommendations")) == before
+
+
+def test_the_feed_has_one_row_per_user_without_what_was_bought(world):
+    feed = {row.user_id: [product.item_id for product in row.products] for row in world.rows("campaign_feed")}
+    assert set(feed) == {"known", "invented", "untitled", "unreadable"}
+    assert "B03" not in feed["known"]
+    assert "S09" not in feed["unreadable"]
+    assert world.entries["publish_campaign"]["figures"] == {"users_mailed": 4, "users_suppressed": 0}
+
+
+def test_suppressed_users_are_not_in_the_feed_and_are_counted(world, tmp_path):
+    listed = tmp_path / "suppressed.csv"
+    listed.write_text("user_id,since\nknown,2026-02-01\n unreadable ,2026-02-01\nnobody we know,2026-02-01\n")
+    entry = world.step("publish_campaign", f"campaign.suppression={listed}", "quality.min_rows_rate=0")
+    assert {row.user_id for row in world.rows("campaign_feed")} == {"invented", "untitled"}
+    assert entry["figures"] == {"users_mailed": 2, "users_suppressed": 2}
+
+
+def test_indexes_that_do_not_fit_the_snapshot_are_refused(spark, world, tmp_path):
+    world.write("items", *ITEMS[:-1], {**ITEMS[-1], "in_stock": False})
+    try:
+        with pytest.raises(UserError, match=r"were made from items .* run the step build_indexes again"):
+            world.step("recommend")
+    finally:
+        world.write("items", *ITEMS)
+    assert world.step("recommend")["rows_written"] == {"recommendations": 30}
