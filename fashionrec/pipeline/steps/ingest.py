@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from pyspark.sql import DataFrame, Observation
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.ingest import catalog, interactions
@@ -26,11 +26,11 @@ def ingest_interactions(run: Run) -> None:
             f"{root}/{run.run_date}: no such folder (newest: {max(there, default='none')}); deliver it or run another --run-date"
         )
     folders = [day for day in there if first_day <= day <= run.run_date]
-    raw, rows_in = _counted(read_raw(run.spark, raw_files(run.spark, root, folders), table_spec("raw_interactions")))
+    raw = read_raw(run.spark, raw_files(run.spark, root, folders), table_spec("raw_interactions"))
     judged = interactions.judge_interactions(raw.frame, first_day=first_day, lookback_days=lookback_days).persist()
     try:
         tally = _tally(judged)
-        _report(run, raw.unknown_columns, tally, int(rows_in.get["rows"]))
+        _report(run, raw, tally)
         _quarantine(run, judged, tally, source="interactions", reasons=interactions.REASONS)
         _publish_interactions(run, judged, tally, folders)
     finally:
@@ -44,11 +44,11 @@ def ingest_catalog(run: Run) -> None:
     day = max((day for day in there if day <= run.run_date), default=None)
     if day is None:
         raise RawError(f"{root}: no catalogue on or before {run.run_date} (oldest: {min(there, default='none')}); deliver one")
-    raw, rows_in = _counted(read_raw(run.spark, raw_files(run.spark, root, [day]), table_spec("raw_catalog")))
+    raw = read_raw(run.spark, raw_files(run.spark, root, [day]), table_spec("raw_catalog"))
     judged = catalog.judge_catalog(raw.frame).persist()
     try:
         tally = _tally(judged)
-        _report(run, raw.unknown_columns, tally, int(rows_in.get["rows"]))
+        _report(run, raw, tally)
         _quarantine(run, judged, tally, source="catalog", reasons=catalog.REASONS)
         run.figures["catalog_age_days"] = (run.run_date - day).days
         run.write("items", catalog.valid_items(judged))
@@ -63,12 +63,6 @@ class Tally(NamedTuple):
     valid_days: Collection[date]
     misplaced_count: int
     unknown_fields: Collection[str]
-
-
-def _counted(raw: RawRows) -> tuple[RawRows, Observation]:
-    """Count the rows as they are read, before anything is decided about them."""
-    rows_in = Observation("raw")
-    return raw._replace(frame=raw.frame.observe(rows_in, f.count(f.lit(1)).alias("rows"))), rows_in
 
 
 def _tally(judged: DataFrame) -> Tally:
@@ -95,9 +89,11 @@ def _tally(judged: DataFrame) -> Tally:
     )
 
 
-def _report(run: Run, unknown_columns: Collection[str], tally: Tally, rows_in: int) -> None:
+def _report(run: Run, raw: RawRows, tally: Tally) -> None:
     """Put the figures and warnings into the run; raise RawError where rows were lost or doubled on the way."""
     verdicts = tally.verdicts
+    # A count of its own: it only splits the files into lines, and it would see what the verdicts lost.
+    rows_in = raw.frame.count()
     rejected = {reason: count for reason, count in verdicts.items() if reason in {*interactions.REASONS, *catalog.REASONS}}
     run.figures |= {"rows_in": rows_in, "quarantined": sum(rejected.values()), "duplicate_count": verdicts[interactions.DUPLICATE]}
     if verdicts[interactions.BEFORE_WINDOW]:
@@ -105,7 +101,7 @@ def _report(run: Run, unknown_columns: Collection[str], tally: Tally, rows_in: i
     if tally.misplaced_count:
         run.figures["misplaced_count"] = tally.misplaced_count
     run.warnings += [f"quarantine: {reason} {count:,}" for reason, count in sorted(rejected.items())]
-    unknown = sorted({*unknown_columns, *tally.unknown_fields})
+    unknown = sorted({*raw.unknown_columns, *tally.unknown_fields})
     if unknown:
         run.warnings.append(f"columns that the contract does not know were left out: {', '.join(unknown[:20])}")
     if sum(verdicts.values()) != rows_in:

@@ -1,0 +1,70 @@
+"""The newest catalogue becomes the items of the run date."""
+
+import pytest
+
+from fashionrec.ingest.catalog import REASONS, judge_catalog, valid_items
+from fashionrec.ingest.raw import RawError, read_raw
+from fashionrec.lake.spec import table_spec
+from fashionrec.pipeline.steps.ingest import ingest_catalog
+from tests.conftest import RUN_DATE
+from tests.raw_files import deliver, raw_item
+
+
+@pytest.fixture
+def judge(spark, tmp_path):
+    """Return a function that delivers rows and judges them."""
+
+    def judge(*rows):
+        path = deliver(tmp_path, RUN_DATE, *rows)
+        return judge_catalog(read_raw(spark, [str(path)], table_spec("raw_catalog")).frame)
+
+    return judge
+
+
+def test_every_bad_row_has_its_reason(judge):
+    rejected = {
+        "a": ("missing_field", {"category": ""}),
+        "b": ("blank_title", {"title": " \n|"}),
+        "c": ("bad_price", {"price": -0.01}),
+        "d": ("bad_price", {"price": "NaN"}),
+        "e": ("bad_date", {"first_available_date": "soon"}),
+    }
+    rows = judge(
+        *(raw_item(name, **fields) for name, (_, fields) in rejected.items()), "{", raw_item(""), raw_item("good", price=0)
+    ).collect()
+    found = {row.item_id: row.reason for row in rows if row.reason != "malformed"}
+    assert found == {"good": None, "": "missing_field", **{name: reason for name, (reason, _) in rejected.items()}}
+    assert {row.reason for row in rows if row.reason} == set(REASONS)
+    assert [row.raw for row in rows if row.reason == "malformed"] == ["{"]
+
+
+def test_texts_are_one_line_without_bars_and_unknown_stock_counts_as_in_stock(judge):
+    item = raw_item(
+        "a", title=" Red |\n dress\t\u0007 ", brand="A|B", colour=" ", attributes={"season": "Sum\nmer", "x": None}, in_stock=None
+    )
+    row = valid_items(judge(item, raw_item("b", in_stock=False))).orderBy("item_id").collect()
+    assert (row[0].title, row[0].brand, row[0].colour, row[0].attributes) == ("Red dress", "A B", None, {"season": "Sum mer"})
+    assert [one.in_stock for one in row] == [True, False]
+
+
+def test_of_copies_the_same_one_stays(judge):
+    cheap, dear = raw_item("a", price=1.0, attributes={"x": "1"}), raw_item("a", price=2.0, attributes={"x": "2"})
+    for rows in ((cheap, dear), (dear, cheap)):
+        assert sorted((row.price, row.reason) for row in judge(*rows).collect()) == [(1.0, None), (2.0, "duplicate")]
+
+
+def test_the_newest_catalogue_on_or_before_the_run_date_is_read(tmp_path, make_run):
+    for day in ("2026-02-01", "2026-02-20", "2026-03-02"):
+        deliver(tmp_path / "raw/catalog", day, *(raw_item(f"{day} {number}") for number in range(40)), raw_item("", title="no name"))
+    run = make_run()
+    ingest_catalog(run)
+    rows = make_run().read("items").collect()
+    assert {row.item_id[:10] for row in rows} == {"2026-02-20"}
+    assert run.figures == {"rows_in": 41, "quarantined": 1, "duplicate_count": 0, "catalog_age_days": 9}
+    assert [(row.source, row.reason) for row in make_run().read("quarantine").collect()] == [("catalog", "missing_field")]
+
+
+def test_no_catalogue_yet_is_an_error(tmp_path, make_run):
+    deliver(tmp_path / "raw/catalog", "2026-03-02", raw_item("a"))
+    with pytest.raises(RawError, match=r"raw/catalog: no catalogue on or before 2026-03-01 \(oldest: 2026-03-02\)"):
+        ingest_catalog(make_run())
