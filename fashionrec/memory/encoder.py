@@ -31,7 +31,9 @@ def encode(texts: Sequence[str], *, dim: int) -> NDArray[np.float32]:
         signs.append(np.where(hashes >> np.uint64(63), 1.0, -1.0))
         owners.append(rows[starts])
     cells = np.concatenate(owners) * dim + np.concatenate(columns)
-    vectors = np.bincount(cells, weights=np.concatenate(signs), minlength=len(texts) * dim).reshape(len(texts), dim)
+    # Without a single n-gram, bincount forgets that its weights are floats.
+    sums = np.bincount(cells, weights=np.concatenate(signs), minlength=len(texts) * dim).astype(np.float64)
+    vectors = sums.reshape(len(texts), dim)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     normalised: NDArray[np.float32] = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0).astype(np.float32)
     return normalised

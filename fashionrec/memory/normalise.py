@@ -42,4 +42,4 @@ def normalise_query(query: Column) -> Column:
 def normalise_text(query: str) -> str:
     """Return what `normalise_query` makes of one query."""
     plain = re.sub(f"[{_COMBINING}]", "", query.lower().translate(_TABLE))
-    return " ".join("".join(letter if _is_word(letter) else " " for letter in plain).split(" ")).strip()
+    return " ".join("".join(letter if _is_word(letter) else " " for letter in plain).split())
