@@ -10,7 +10,7 @@ from fashionrec.evaluate.examples import example_paths
 from fashionrec.evaluate.health import ROW_COUNT
 from fashionrec.lake.spec import table_spec
 from fashionrec.lake.tables import replace_days
-from fashionrec.pipeline.steps.evaluate import MONITORED, analyze_characteristics, monitor
+from fashionrec.pipeline.steps.evaluate import MONITORED, monitor
 from tests.builders import RUN_DATE, action, table_rows
 
 JANUARY, FEBRUARY = date(2026, 1, 1), date(2026, 2, 1)
@@ -34,7 +34,7 @@ def event(number, day, kind="purchase", **fields):
 def put(run, table, frame, days=None):
     """Write a step's input without its gate, which costs seconds and is not what these tests are about."""
     spec = table_spec(table)
-    frame = frame if spec.kind == "events" else frame.withColumn("run_date", lit(run.run_date))
+    frame = frame if spec.day_column in frame.columns else frame.withColumn("run_date", lit(run.run_date))
     replace_days(frame, run.path("lake", table), spec, days or [run.run_date], {}, {})
 
 
@@ -85,13 +85,10 @@ def test_unique_queries_are_a_mean_over_days_whatever_case_and_blanks(spark):
     assert figures(c.unique_queries_per_day(table_rows(spark, "interactions", *events))) == {("all", FEBRUARY): 1.5}
 
 
-def test_data_without_queries_and_dates_gives_an_empty_table(spark, make_run):
-    run = make_run()
-    put(run, "interactions", table_rows(spark, "interactions", event(1, RUN_DATE, item_id="i")), days=[RUN_DATE])
-    put(run, "items", table_rows(spark, "items", {"item_id": "i"}))
-    put(run, "sequences", table_rows(spark, "sequences", {"split": "score", "actions": [action()]}))
-    analyze_characteristics(run)
-    assert run.read("characteristics").count() == 0
+def test_data_without_queries_and_dates_has_no_rows(spark):
+    events = table_rows(spark, "interactions", event(1, RUN_DATE, item_id="i"))
+    paths = table_rows(spark, "sequences", {"split": "score", "actions": [action()]})
+    assert c.characteristic_rows(events, table_rows(spark, "items", {"item_id": "i"}), paths, until=RUN_DATE).count() == 0
 
 
 def test_example_paths_show_each_shopper_once_and_the_richest_journey_of_each_category(spark):
@@ -125,7 +122,8 @@ def monitored_run(spark, make_run):
     put(run, "interactions", table_rows(spark, "interactions", *events), days=list(days))
     put(run, "items", table_rows(spark, "items", *({"item_id": i} for i in "ijkl")))
     put(run, "quarantine", table_rows(spark, "quarantine", {"source": "interactions", "reason": "no_user"}))
-    run.write(
+    put(
+        run,
         "sequences",
         table_rows(
             spark,
@@ -135,28 +133,34 @@ def monitored_run(spark, make_run):
     )
     put(run, "query_hits", table_rows(spark, "query_hits"))
     put(run, "prompts", table_rows(spark, "prompts", {"split": "score"}))
-    run.write(
-        "generations", table_rows(spark, "generations", {"example_id": "1", "item_id": "i"}, {"example_id": "2", "parse_error": "empty"})
+    put(
+        run,
+        "generations",
+        table_rows(spark, "generations", {"example_id": "1", "item_id": "i"}, {"example_id": "2", "parse_error": "empty"}),
     )
     sources = ["id", "title", "title", "popular"]
     products = [{"rank": n + 1, "item_id": str(n), "source": source} for n, source in enumerate(sources)]
     put(run, "recommendations", table_rows(spark, "recommendations", *products, user_id="u", category="Shoes"))
     put(run, "campaign_feed", table_rows(spark, "campaign_feed", {"products": [{"item_id": "0", "title": "x"}]}))
     recalls = {"fashionrec": 0.25, "popularity": 0.125}
-    run.write(
+    put(
+        run,
         "evaluations",
         table_rows(spark, "evaluations", *({"method": m, "value": v} for m, v in recalls.items()), category="all", metric="recall@10"),
     )
-    run.write(
-        "characteristics", table_rows(spark, "characteristics", {"characteristic": "c1_new_items", "category": "Shoes", "month": JANUARY})
+    put(
+        run,
+        "characteristics",
+        table_rows(spark, "characteristics", {"characteristic": "c1_new_items", "category": "Shoes", "month": JANUARY}),
     )
     return run
 
 
-def test_monitor_sets_the_day_beside_the_newest_earlier_one_and_writes_the_report(spark, make_run, monitored_run, tmp_path):
+def test_monitor_sets_the_day_beside_the_newest_earlier_one_and_writes_the_report(spark, monitored_run, tmp_path):
     key = {"table_name": "generations", "metric": "malformed_answer_rate"}
-    for day, rate in ((date(2026, 2, 20), 0.5), (YESTERDAY, 0.1), (date(2026, 3, 5), 0.5)):
-        put(make_run(run_date=day), "health", table_rows(spark, "health", {**key, "value": rate}))
+    rates = {date(2026, 2, 20): 0.5, YESTERDAY: 0.1, date(2026, 3, 5): 0.5}
+    days = spark.createDataFrame(list(rates.items()), "run_date date, value double")
+    put(monitored_run, "health", table_rows(spark, "health", key).drop("value").crossJoin(days), days=list(rates))
     monitor(monitored_run)
     found = {(row.table_name, row.metric): (row.value, row.previous) for row in monitored_run.read("health").collect()}
     assert {table for table, metric in found if metric == ROW_COUNT} == set(MONITORED)
