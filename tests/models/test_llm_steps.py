@@ -1,0 +1,161 @@
+"""From prompts to answers: training in its own process, the real engine inside Spark, on a tiny model with random weights."""
+
+import json
+import re
+import time
+
+import pytest
+
+from fashionrec.llm import engine
+from fashionrec.llm.base import LanguageModelError
+from fashionrec.pipeline.models import ModelError
+from fashionrec.pipeline.runner import new_run
+from fashionrec.pipeline.step import Step
+from fashionrec.pipeline.steps.llm import generate_answers, train_llm
+from fashionrec.prompts.answer import answer_regex
+from fashionrec.settings import load_settings
+from tests.builders import table_rows
+from tests.conftest import ROOT, RUN_DATE
+from tests.models.conftest import LAYERS
+
+MAX_TOKENS, ANSWER_TOKENS = 512, 160
+# The learning rate is that of random weights.
+OVERRIDES = (
+    f"prompts.max_tokens={MAX_TOKENS}",
+    f"prompts.answer_tokens={ANSWER_TOKENS}",
+    f"generation.max_new_tokens={ANSWER_TOKENS}",
+    "generation.temperature=0",
+    "generation.batch_size=7",
+    "llm.learning_rate=0.02",
+    "llm.epochs=3",
+)
+_ANY = ("prompts", "generations", "model/llm")
+ALL = Step("test", reads=_ANY, writes=_ANY, run=lambda run: None, about="reads and writes what the two steps do")
+
+
+def prompt(number, split, **fields):
+    answer = None if split == "score" else f"I{number % 3} | blue shoe"
+    target = None if split == "score" else f"I{number % 3}"
+    names = {"example_id": f"{split}-{number}", "user_id": f"user-{split}-{number}", "split": split}
+    return {**names, "prompt": f"clicked a red dress {number}: ", "response": answer, "target_item_id": target, **fields}
+
+
+@pytest.fixture(scope="module")
+def run_in(spark, tiny_falcon):
+    def make(folder, *overrides):
+        settings = load_settings(ROOT / "conf/test.yaml", [f"paths.root={folder}", *OVERRIDES, *overrides])
+        settings = settings.model_copy(update={"llm": settings.llm.model_copy(update={"base": tiny_falcon})})
+        run = new_run(settings, RUN_DATE)
+        run.step = ALL
+        run.__dict__["spark"] = spark
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trained(spark, run_in, tmp_path_factory):
+    """Return the folder of a run that has trained on 24 prompts, and the run."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = run_in(folder)
+    rows = [prompt(i, "train") for i in range(24)] + [prompt(i, "validation") for i in range(4)] + [prompt(i, "test") for i in range(10)]
+    rows += [prompt(i, "score") for i in range(10)]
+    rows += [prompt(10, "score", prompt=""), prompt(11, "score", prompt="red " * MAX_TOKENS)]
+    run.write("prompts", table_rows(spark, "prompts", *rows))
+    train_llm(run)
+    return folder, run
+
+
+@pytest.fixture(scope="module")
+def answered(trained, run_in):
+    """Return the rows of two runs of the step, by example, and the second run."""
+    folder, _ = trained
+    answers = []
+    for _ in range(2):
+        run = run_in(folder)
+        generate_answers(run)
+        answers.append({row.example_id: row for row in run.read("generations").collect()})
+    return answers, run
+
+
+def test_training_lowers_the_loss_of_prompts_it_has_not_seen(trained):
+    figures = trained[1].figures
+    assert figures["modules_4bit"] == 4 * LAYERS
+    assert figures["loss_after"] < 0.8 * figures["loss_before"]
+    assert figures["merge_agreement"] >= 0.95
+
+
+def test_the_registered_version_holds_weights_adapter_and_card_and_nothing_else(trained):
+    model = trained[1].model("llm")
+    assert sorted(path.name for path in model.folder.iterdir()) == ["adapter", "card.json", "merged"]
+    assert not [path for path in model.folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
+    card = json.loads((model.folder / "card.json").read_text())
+    assert card["inputs"] == {"prompts": trained[1].versions_read["prompts"]}
+    assert card["metrics"]["loss_after"] == trained[1].figures["loss_after"]
+
+
+def test_every_prompt_of_the_splits_is_answered_once_for_its_own_user(answered):
+    (answers, _), run = answered
+    asked = {row.example_id: row for row in run.read("prompts").where("split IN ('test', 'score')").collect()}
+    assert run.rows_written["generations"] == len(asked) == 22
+    assert answers.keys() == asked.keys()
+    for example_id, row in answers.items():
+        for column in ("user_id", "category", "split", "target_item_id"):
+            assert row[column] == asked[example_id][column]
+        assert row.model_version == "llm@1"
+
+
+def test_answers_have_the_one_format(answered):
+    rows = [row for row in answered[0][0].values() if row.finish_reason != "skipped"]
+    assert len(rows) == 20
+    for row in rows:
+        assert row.finish_reason == "stop"
+        assert re.fullmatch(answer_regex(), row.answer)
+        assert row.answer == f"{row.item_id} | {row.title}"
+        assert row.parse_error is None
+        assert row.log_prob < 0
+
+
+def test_prompts_that_the_engine_would_refuse_are_skipped_and_the_others_answered(answered):
+    skipped = {row.example_id: row for row in answered[0][0].values() if row.finish_reason == "skipped"}
+    assert skipped.keys() == {"score-10", "score-11"}
+    assert skipped["score-10"].parse_error == "empty prompt"
+    assert re.fullmatch(rf"prompt of \d+ tokens, {MAX_TOKENS - ANSWER_TOKENS} fit", skipped["score-11"].parse_error)
+    figures = answered[1].figures
+    assert figures["malformed_answer_rate"] == pytest.approx(2 / 22)
+    assert figures["skipped_prompts"] == 2
+
+
+def test_without_temperature_two_runs_give_the_same_answers(answered):
+    first, second = ({key: row.answer for key, row in answers.items()} for answers in answered[0])
+    assert first == second
+
+
+def test_no_training_prompts_is_one_line_and_leaves_no_folder(spark, run_in, tmp_path):
+    run = run_in(tmp_path)
+    run.write("prompts", table_rows(spark, "prompts", prompt(0, "test")))
+    with pytest.raises(LanguageModelError, match="prompts of 2026-03-01 hold no training examples"):
+        train_llm(run)
+    assert not list((tmp_path / "models" / "llm").iterdir())
+
+
+def test_training_that_fails_in_its_process_is_one_line_and_registers_nothing(spark, run_in, tmp_path):
+    run = run_in(tmp_path, "prompts.max_tokens=170")
+    run.write("prompts", table_rows(spark, "prompts", prompt(0, "train", response="x" * 500), prompt(0, "validation")))
+    with pytest.raises(LanguageModelError, match=r"^a training example has a prompt of \d+ and a response of \d+ tokens"):
+        train_llm(run)
+    assert not list((tmp_path / "models" / "llm").iterdir())
+    with pytest.raises(ModelError, match="none is registered"):
+        run.model("llm")
+
+
+def test_a_second_engine_on_a_device_is_refused_in_seconds(monkeypatch):
+    monkeypatch.setattr(engine, "_LOCK_SECONDS", 0.2)
+    config = engine.EngineConfig("/nowhere", "float32", "cpu", 512, 1, 0.9, 17)
+    held = engine._lock_device("test")
+    start = time.monotonic()
+    with pytest.raises(LanguageModelError, match="device test has an engine of another process"), engine.engine(config, device_id="test"):
+        pass
+    assert time.monotonic() - start < 5
+    held.close()
+    engine._lock_device("test").close()
