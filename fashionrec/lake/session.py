@@ -29,6 +29,8 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_CONF_DIR", str(resource("conf") / "spark"))
         builder = builder.master(settings.spark.master).config("spark.driver.memory", settings.spark.driver_memory)
+        if settings.spark.java_options:
+            builder = builder.config("spark.driver.extraJavaOptions", settings.spark.java_options)
         for key, value in _EMBEDDED.items():
             builder = builder.config(key, value)
     for key, value in _ALWAYS.items():

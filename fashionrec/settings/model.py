@@ -29,6 +29,7 @@ class Paths(Section):
 class Spark(Section):
     master: str
     driver_memory: str
+    java_options: str
     shuffle_partitions: Positive
 
 
