@@ -19,7 +19,7 @@ _PLAIN: dict[str, Any] = {
     "long": 1,
     "double": 1.0,
     "date": RUN_DATE,
-    "timestamp": datetime(2026, 3, 1, 12),
+    "timestamp": datetime(2026, 3, 1, 12, tzinfo=UTC),
 }
 
 
@@ -34,7 +34,7 @@ def table_rows(spark: SparkSession, table: str, *rows: dict[str, Any], **shared:
 
 def action(kind: str = "click", **fields: Any) -> dict[str, Any]:
     """Return one action of a sequence."""
-    return {"action": kind, "event_at": datetime(2026, 2, 28, 12), "session_id": "s", **fields}
+    return {"action": kind, "event_at": datetime(2026, 2, 28, 12, tzinfo=UTC), "session_id": "s", **fields}
 
 
 def title_inputs(

@@ -3,6 +3,7 @@
 from datetime import date
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
@@ -69,7 +70,10 @@ def suppressed_users(spark: SparkSession, path: str) -> DataFrame:
         if "user_id" not in frame.columns:
             raise SuppressionError(f"campaign.suppression: {path} has no column user_id (found: {', '.join(frame.columns) or 'nothing'})")
         users = frame.select(f.trim("user_id").alias("user_id")).where("user_id <> ''").distinct()
-        users.foreach(lambda _: None)
-    except PySparkException as error:
-        raise SuppressionError(f"campaign.suppression: {path} cannot be read: {str(error).splitlines()[0][:200]}") from None
+        # Broken rows show only when they are read, and must stop the run before anything is written.
+        users.count()
+    except (PySparkException, Py4JJavaError) as error:
+        kind = "CSV" if is_csv else "JSON lines"
+        why = next((line for line in str(error).splitlines() if "[" in line), str(error))
+        raise SuppressionError(f"campaign.suppression: {path} cannot be read as {kind}: {why[:300]}") from None
     return users

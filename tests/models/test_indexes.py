@@ -97,7 +97,7 @@ def test_indexes_of_another_model_or_snapshot_are_refused(built):
     folder, _ = built
     with pytest.raises(RetrievalError, match=r"items 1 instead of 2, title None instead of 7; run the step build_indexes again"):
         check_build(folder, {"items": "2", "title": "7"})
-    with pytest.raises(RetrievalError, match="none under .*; run the step build_indexes first"):
+    with pytest.raises(RetrievalError, match=r"none under .*; run the step build_indexes first"):
         check_build(folder / "missing", {})
 
 

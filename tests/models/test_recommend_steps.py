@@ -1,12 +1,15 @@
 """From sequences and answers to recommendations and the campaign feed, with models trained on the spot."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from io import StringIO
 
 import pytest
+from pyspark.sql.functions import lit
 from rich.console import Console
 
 from fashionrec.errors import UserError
+from fashionrec.lake.spec import table_spec
+from fashionrec.lake.tables import replace_days
 from fashionrec.pipeline.runner import new_run, run_steps
 from fashionrec.pipeline.step import Run
 from fashionrec.pipeline.steps import embeddings, recommend
@@ -36,7 +39,7 @@ def examples():
         before = ITEMS[number - 1]["item_id"] if number % 20 else ITEMS[number + 1]["item_id"]
         noun = NOUNS[item["category"]]
         actions = [action("search", query=f"{item['colour']} {noun}"), action(item_id=before)]
-        target = {"target_item_id": item["item_id"], "target_title": item["title"], "target_at": datetime(2026, 2, 28, 12, 5)}
+        target = {"target_item_id": item["item_id"], "target_title": item["title"], "target_at": datetime(2026, 2, 28, 12, 5, tzinfo=UTC)}
         for split in ("train", "validation") if number % 4 == 0 else ("train",):
             yield {"example_id": f"{split}{number}", "category": item["category"], "split": split, "actions": actions, **target}
 
@@ -58,7 +61,7 @@ ANSWERS = [
 
 
 def purchase(user, item_id, event_id):
-    at = {"event_at": datetime(2026, 2, 20, 8), "event_date": datetime(2026, 2, 20).date()}
+    at = {"event_at": datetime(2026, 2, 20, 8, tzinfo=UTC), "event_date": datetime(2026, 2, 20, tzinfo=UTC).date()}
     return {"event_id": event_id, "user_id": user, "action": "purchase", "item_id": item_id, **at}
 
 
@@ -78,8 +81,12 @@ class World:
         return run
 
     def write(self, table, *rows):
-        days = {"days": [row["event_date"] for row in rows]} if table == "interactions" else {}
-        self.run().write(table, table_rows(self.spark, table, *rows), **days)
+        # Without the gate, which has tests of its own and takes seconds.
+        frame, spec = table_rows(self.spark, table, *rows), table_spec(table)
+        if spec.kind == "daily":
+            frame = frame.withColumn("run_date", lit(RUN_DATE))
+        days = [row.get("event_date", RUN_DATE) for row in rows]
+        replace_days(frame, self.run().path("lake", table), spec, days, {}, {})
 
     def step(self, name, *overrides):
         manifest = run_steps(self.run(*overrides), [STEPS[name]], Console(file=StringIO()))
@@ -179,11 +186,8 @@ def test_suppressed_users_are_not_in_the_feed_and_are_counted(world, tmp_path):
     assert entry["figures"] == {"users_mailed": 2, "users_suppressed": 2}
 
 
-def test_indexes_that_do_not_fit_the_snapshot_are_refused(spark, world, tmp_path):
+def test_indexes_that_do_not_fit_the_snapshot_are_refused(world):
+    # The last test: it leaves the snapshot changed.
     world.write("items", *ITEMS[:-1], {**ITEMS[-1], "in_stock": False})
-    try:
-        with pytest.raises(UserError, match=r"were made from items .* run the step build_indexes again"):
-            world.step("recommend")
-    finally:
-        world.write("items", *ITEMS)
-    assert world.step("recommend")["rows_written"] == {"recommendations": 30}
+    with pytest.raises(UserError, match=r"were made from items .* run the step build_indexes again"):
+        world.step("recommend")

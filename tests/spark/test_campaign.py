@@ -1,6 +1,6 @@
 """Who gets which products by e-mail."""
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -15,7 +15,7 @@ def offered(user, category, *item_ids):
 
 
 def event(action, user, item_id, day=20):
-    at = {"event_at": datetime(2026, 2, day), "event_date": date(2026, 2, day)}
+    at = {"event_at": datetime(2026, 2, day, tzinfo=UTC), "event_date": date(2026, 2, day)}
     return {"event_id": f"{action}{user}{item_id}{day}", "action": action, "user_id": user, "item_id": item_id, **at}
 
 
@@ -85,7 +85,12 @@ def test_a_list_that_cannot_be_read_stops_the_mailing(spark, tmp_path, name, tex
 def test_popular_is_what_was_bought_in_the_days_of_history_and_is_in_stock(spark):
     items = [{"item_id": i, "category": i[0], "in_stock": i != "A9"} for i in ("A1", "A2", "A3", "A9", "B1")]
     events = [event("purchase", f"u{n}", "A9") for n in range(3)]
-    events += [event("purchase", "u", "A3"), event("click", "u", "A1"), event("purchase", "u", "A2", day=1), event("purchase", "w", "A2", day=2)]
+    events += [
+        event("purchase", "u", "A3"),
+        event("click", "u", "A1"),
+        event("purchase", "u", "A2", day=1),
+        event("purchase", "w", "A2", day=2),
+    ]
     items, interactions = table_rows(spark, "items", *items), table_rows(spark, "interactions", *events)
 
     def ranked(history_days, count=5):

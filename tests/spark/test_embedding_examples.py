@@ -1,11 +1,11 @@
 """What the training processes get to read."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from fashionrec.embeddings.examples import catalogue_titles, core_examples, title_pairs
 from tests.builders import action, table_rows
 
-NOON = datetime(2026, 2, 28, 12)
+NOON = datetime(2026, 2, 28, 12, tzinfo=UTC)
 
 
 def sequences(spark, *rows):
@@ -35,7 +35,7 @@ def test_core_reads_the_newest_items_of_train_and_validation_examples_only(spark
 def test_a_pair_is_the_last_search_of_the_session_and_the_title_bought_in_it(spark):
     frame = sequences(spark, {"actions": [search("first"), search(" second "), click("a")]})
     (pair,) = title_pairs(frame, session_gap_minutes=30).collect()
-    assert (pair.split, pair.query, pair.title, pair.paired_at) == ("train", "second", "Target", NOON)
+    assert (pair.split, pair.query, pair.title, pair.paired_at.astimezone(UTC)) == ("train", "second", "Target", NOON)
 
 
 def test_no_pair_comes_from_another_session_or_from_no_search(spark):
