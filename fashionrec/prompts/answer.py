@@ -13,9 +13,11 @@ SEPARATOR = " | "
 UNTITLED = "untitled"
 
 ID_PATTERN = rf"[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}"
-# Neither blanks, nor the separator, nor the brackets that models write their special tokens with, nor control characters.
-_INK = r"[^ |<>\x00-\x1f\x7f]"
-_TITLE = rf"{_INK}([^|<>\x00-\x1f\x7f]{{0,{MAX_TITLE_CHARS - 2}}}{_INK})?"
+# What a title shows: no blanks, exotic spaces or control characters, no separator, no brackets that models write their special tokens with.
+# Listed rather than excluded: a decoder takes an excluding class to hold the surrogates too, and what it then writes is no UTF-8.
+# The gaps are U+1680, U+2000-200F, U+2028-202F, U+205F-206F, U+3000, the surrogates and U+FEFF.
+_SHOWN = "!-;=?-{}~\u00a1-\u167f\u1681-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u2fff\u3001-\ud7ff\ue000-\ufefe\uff00-\U0010ffff"
+_TITLE = rf"[{_SHOWN}]([ {_SHOWN}]{{0,{MAX_TITLE_CHARS - 2}}}[{_SHOWN}])?"
 _ANSWER = re.compile(rf"({ID_PATTERN}) \| ({_TITLE})")
 _FITTING_ID = re.compile(ID_PATTERN)
 _UNCLEAN = re.compile(r"[^ -~]|[|<>]")
