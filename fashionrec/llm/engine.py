@@ -9,6 +9,7 @@ import os
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,6 +91,8 @@ def engine(config: EngineConfig, *, device_id: str) -> Iterator["LLM"]:
 
 def _load(config: EngineConfig) -> "LLM":
     _prepare_environment(config)
+    # It warns of deprecations in torch that are its own to mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
     from vllm import LLM
 
     options: dict[str, Any] = {} if config.device == "cpu" else {"gpu_memory_utilization": config.gpu_memory_rate}
@@ -102,6 +105,7 @@ def _load(config: EngineConfig) -> "LLM":
             trust_remote_code=False,
             enforce_eager=config.device == "cpu",
             enable_prefix_caching=True,
+            use_tqdm_on_load=False,
             **options,
         )
     except (RuntimeError, ValueError, OSError) as error:
