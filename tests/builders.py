@@ -28,7 +28,7 @@ def table_rows(spark: SparkSession, table: str, *rows: dict[str, Any], **shared:
     spec = table_spec(table)
     columns = [column for column in spec.columns if column.name != "run_date"]
     plain = {c.name: None if c.nullable or not isinstance(c.type, str) else _PLAIN[c.type] for c in columns}
-    schema = t.StructType([t.StructField(f.name, f.dataType) for f in spec.schema if f.name != "run_date"])
+    schema = t.StructType([t.StructField(f.name, f.dataType) for f in spec.struct if f.name != "run_date"])
     return spark.createDataFrame([tuple({**plain, **shared, **row}[c.name] for c in columns) for row in rows], schema)
 
 

@@ -65,7 +65,7 @@ def read_raw(spark: SparkSession, files: Sequence[str], spec: TableSpec) -> RawR
     Raises:
         RawError: a Parquet file is unreadable, or lacks columns of the contract or has them in another type; all are listed.
     """
-    schema = t.StructType([t.StructField(field.name, field.dataType, True) for field in spec.schema])
+    schema = t.StructType([t.StructField(field.name, field.dataType, True) for field in spec.struct])
     parquet = [path for path in files if path.endswith(".parquet")]
     unknown = _check_parquet(spark, parquet, spec)
     frame = _read_lines(spark, [path for path in files if path not in set(parquet)], schema)
@@ -121,7 +121,7 @@ def _read_lines(spark: SparkSession, files: Sequence[str], schema: t.StructType)
 
 def _check_parquet(spark: SparkSession, files: Sequence[str], spec: TableSpec) -> frozenset[str]:
     """Check each file's own columns, since Spark would fill those that one file lacks with nulls. Return the unknown ones."""
-    expected = {field.name: field.dataType.simpleString() for field in spec.schema}
+    expected = {field.name: field.dataType.simpleString() for field in spec.struct}
     problems: list[str] = []
     unknown: set[str] = set()
     for path in files:

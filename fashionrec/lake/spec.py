@@ -67,7 +67,7 @@ class TableSpec(_Part):
         return "event_date" if self.kind == "events" else "run_date"
 
     @property
-    def schema(self) -> t.StructType:
+    def struct(self) -> t.StructType:
         return t.StructType([_field(column) for column in self.columns])
 
 

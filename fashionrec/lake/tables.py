@@ -26,7 +26,7 @@ class SchemaError(LakeError):
 
 def check_schema(found: t.StructType, spec: TableSpec) -> None:
     """Raise SchemaError listing every missing, unknown and retyped column at once; nullability is left to the table's constraints."""
-    expected = {field.name: field.dataType for field in spec.schema}
+    expected = {field.name: field.dataType for field in spec.struct}
     got = {field.name: field.dataType for field in found}
     problems = [f"{name} is missing" for name in expected if name not in got]
     problems += [f"{name} is unknown" for name in got if name not in expected]
@@ -41,7 +41,7 @@ def check_schema(found: t.StructType, spec: TableSpec) -> None:
 
 def create_table(spark: SparkSession, path: str, spec: TableSpec) -> None:
     """Create the table with its constraints where it does not exist yet."""
-    table = DeltaTable.createIfNotExists(spark).location(path).addColumns(spec.schema).comment(spec.grain)
+    table = DeltaTable.createIfNotExists(spark).location(path).addColumns(spec.struct).comment(spec.grain)
     if spec.partitioned_by:
         table = table.partitionedBy(*spec.partitioned_by)
     for constraint in spec.constraints:
@@ -53,12 +53,12 @@ def create_table(spark: SparkSession, path: str, spec: TableSpec) -> None:
 
 
 def table_exists(spark: SparkSession, path: str) -> bool:
-    return DeltaTable.isDeltaTable(spark, path)
+    return bool(DeltaTable.isDeltaTable(spark, path))
 
 
 def table_version(spark: SparkSession, path: str) -> int:
     """Return the number of the table's newest commit."""
-    return int(DeltaTable.forPath(spark, path).history(1).first()["version"])  # type: ignore[index]
+    return int(DeltaTable.forPath(spark, path).history(1).first()["version"])
 
 
 def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> DataFrame:
@@ -75,7 +75,7 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
         return frame.where(f.col(spec.day_column) <= f.lit(day))
     rows = frame.where(f.col("run_date") == f.lit(day))
     if not spec.may_be_empty and rows.isEmpty():
-        newest = frame.agg(f.max("run_date")).first()[0]  # type: ignore[index]
+        newest = frame.agg(f.max("run_date")).collect()[0][0]
         raise LakeError(
             f"{spec.table}: no rows for run date {day} (newest: {newest or 'none'}); run the step that writes it: "
             f"fashionrec run --run-date {day}"

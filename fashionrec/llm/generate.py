@@ -52,7 +52,7 @@ def generate(
 
 def generations_schema() -> t.StructType:
     """Return the schema of `generations` without the date of the run."""
-    return t.StructType([field for field in table_spec("generations").schema if field.name != "run_date"])
+    return t.StructType([field for field in table_spec("generations").struct if field.name != "run_date"])
 
 
 def answer_prompts(llm: "LLM", rows: Sequence[Mapping[str, Any]], *, sampling: Sampling, max_tokens: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from fashionrec.errors import UserError
 from fashionrec.evaluate.report import metrics_table
 from fashionrec.lake import tables as lake
-from fashionrec.lake.spec import TableSpec, table_spec, table_specs
+from fashionrec.lake.spec import Column, TableSpec, table_spec, table_specs
 from fashionrec.pipeline.step import Run
 
 
@@ -110,7 +110,7 @@ def _newest_day(frame: DataFrame, spec: TableSpec) -> Any:
 
 def _columns(spec: TableSpec) -> Table:
     table = Table("column", "type", "null", "meaning", title=f"{spec.table}: {spec.grain}", title_justify="left")
-    for column, field in zip(spec.columns, spec.schema, strict=True):
+    for column, field in zip(spec.columns, spec.struct, strict=True):
         table.add_row(column.name, field.dataType.simpleString(), "yes" if column.nullable else "", _meaning(column))
     for constraint in spec.constraints:
         table.add_row(constraint.name, "check", "", f"{constraint.check}: {constraint.why}")
@@ -128,7 +128,7 @@ def data_dictionary() -> str:
         if spec.retention_days:
             parts[-1] += f" Kept {spec.retention_days} days."
         parts += ["", "| column | type | null | meaning |", "|---|---|---|---|"]
-        for column, field in zip(spec.columns, spec.schema, strict=True):
+        for column, field in zip(spec.columns, spec.struct, strict=True):
             parts.append(
                 f"| {column.name} | `{_short(field.dataType.simpleString())}` | {'yes' if column.nullable else ''} | {_meaning(column)} |"
             )
@@ -138,7 +138,7 @@ def data_dictionary() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _meaning(column: Any) -> str:
+def _meaning(column: Column) -> str:
     words = column.description + (f" [{column.unit}]" if column.unit else "") + (f"; {column.formula}" if column.formula else "")
     return words + (" (personal)" if column.pii else "")
 

@@ -91,7 +91,7 @@ class Run:
         tables.check_schema(frame.schema, spec)
         staging = self.path("lake", "_staging", self.run_id, table)
         frame.select(*(column.name for column in spec.columns)).write.mode("overwrite").parquet(staging)
-        staged = self.spark.read.schema(spec.schema).parquet(staging)
+        staged = self.spark.read.schema(spec.struct).parquet(staging)
         row_count = staged.count()
         self._enough(spec, row_count)
         if row_count:

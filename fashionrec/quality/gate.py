@@ -39,7 +39,7 @@ def check_rows(rows: DataFrame, spec: TableSpec) -> list[str]:
     # This one tells of each temporary folder, whatever its parent's level.
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    context.variables.progress_bars = {"globally": False}
     source = context.data_sources.add_spark(name=spec.table, persist=False)
     batch = source.add_dataframe_asset(name=spec.table).add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": rows})
     suite = gx.ExpectationSuite(name=spec.table)

@@ -72,7 +72,7 @@ def value(kind: t.DataType):
 
 
 def good_row(spec, **changes):
-    row = {field.name: value(field.dataType) for field in spec.schema} | GOOD.get(spec.table, {}) | changes
+    row = {field.name: value(field.dataType) for field in spec.struct} | GOOD.get(spec.table, {}) | changes
     return [Row(**row)]
 
 
@@ -86,7 +86,7 @@ def test_constraints_refuse_bad_rows_and_pass_good_ones(spark, tmp_path, spec):
     create_table(spark, path, spec)
 
     def write(rows):
-        spark.createDataFrame(rows, spec.schema).coalesce(1).write.format("delta").mode("append").save(path)
+        spark.createDataFrame(rows, spec.struct).coalesce(1).write.format("delta").mode("append").save(path)
 
     write(good_row(spec))
     for (table, name), change in BAD.items():

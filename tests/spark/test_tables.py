@@ -16,7 +16,7 @@ TODAY, YESTERDAY = date(2026, 3, 1), date(2026, 2, 28)
 def items(spark, *ids, **fields):
     row = {c.name: None for c in table_spec("items").columns if c.name != "run_date"}
     row |= {"title": "Red dress", "category": "Clothing", "in_stock": True, **fields}
-    schema = table_spec("items").schema
+    schema = table_spec("items").struct
     schema = type(schema)([field for field in schema if field.name != "run_date"])
     for field in schema:
         field.nullable = True

@@ -20,9 +20,9 @@ def test_keys_and_partitions_are_columns_and_every_column_is_described(spec):
 
 
 def test_nested_types_become_spark_types():
-    assert SPECS["query_products"].schema["embedding"].dataType.simpleString() == "array<float>"
-    assert "array<struct<action:string" in SPECS["sequences"].schema["actions"].dataType.simpleString()
-    assert SPECS["items"].schema["attributes"].dataType.simpleString() == "map<string,string>"
+    assert SPECS["query_products"].struct["embedding"].dataType.simpleString() == "array<float>"
+    assert "array<struct<action:string" in SPECS["sequences"].struct["actions"].dataType.simpleString()
+    assert SPECS["items"].struct["attributes"].dataType.simpleString() == "map<string,string>"
 
 
 def test_a_misspelled_key_of_a_specification_is_refused():
