@@ -25,7 +25,7 @@ METHODS = ("fashionrec", "id_only", "title_only", "popularity", "last_item")
 _MATRIX_CELLS = 2**24
 _RANKED = (
     "example_id string, category string, method string, recall double, ndcg double, reciprocal_rank double, item_count long, "
-    "target_known boolean, id_known boolean"
+    "target_known boolean, id_known boolean, readable boolean"
 )
 
 
@@ -118,7 +118,7 @@ def rank_examples(
     m: int,
     k: int,
 ) -> DataFrame:
-    """Return one row per test example and method: recall, ndcg, reciprocal_rank, item_count, target_known, id_known.
+    """Return one row per test example and method: recall, ndcg, reciprocal_rank, item_count, target_known, id_known, readable.
 
     Args:
         examples: see `answered_examples`.
@@ -176,6 +176,7 @@ def _rank_category(
                     "item_count": catalogue.item_count,
                     "target_known": target >= 0,
                     "id_known": answer >= 0,
+                    "readable": [item_id is not None for item_id in columns["item_id"]],
                 }
             )
 
@@ -233,3 +234,19 @@ def metric_rows(ranked: DataFrame, *, k: int) -> DataFrame:
         .agg(f.array(*means).alias("metrics"), f.count("*").alias("example_count"), f.max("item_count").alias("item_count"))
     )
     return counted.select("category", "method", f.inline("metrics"), "example_count", "item_count")
+
+
+def coverage(ranked: DataFrame) -> dict[str, float]:
+    """Return what the metrics stand on: test_examples; of them targets_missing (left the catalogue), answers_malformed, ids_unknown."""
+    target_known, id_known, readable = map(f.col, ("target_known", "id_known", "readable"))
+    counts = (
+        ranked.where(f.col("method") == METHODS[0])
+        .agg(
+            f.count("*").alias("test_examples"),
+            f.count_if(~target_known).alias("targets_missing"),
+            f.count_if(~readable).alias("answers_malformed"),
+            f.count_if(readable & ~id_known).alias("ids_unknown"),
+        )
+        .first()
+    )
+    return counts.asDict() if counts else {}

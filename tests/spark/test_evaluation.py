@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fashionrec.evaluate.protocol import CategoryItems, answered_examples, metric_rows, rank_examples, train_purchases
+from fashionrec.evaluate.protocol import CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
 from tests.builders import action, table_rows
 
 EXAMPLE = "example_id string, category string, target_item_id string, item_id string, title string, last_item_id string"
@@ -48,6 +48,13 @@ def test_an_unknown_id_is_ranked_by_its_title_and_an_unreadable_answer_by_popula
 
 def test_a_target_that_left_the_catalogue_counts_as_not_found(spark):
     assert set(map(tuple, ranks(spark, ("gone", "a", "t", "gone")).values())) == {(0,)}
+
+
+def test_what_the_metrics_stand_on_is_counted(spark):
+    rows = [("1", "a", "a"), ("2", "gone", "a"), ("3", "a", "unknown"), ("4", "a", None), ("5", "b", None)]
+    frame = spark.createDataFrame([(number, "Shoes", target, answer, None, None) for number, target, answer in rows], EXAMPLE)
+    counted = coverage(rank_examples(frame, load=load, encode=encode, purchases={}, m=1, k=2))
+    assert counted == {"test_examples": 5, "targets_missing": 1, "answers_malformed": 2, "ids_unknown": 1}
 
 
 def test_a_category_without_items_counts_as_not_found(spark):

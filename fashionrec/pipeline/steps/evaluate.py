@@ -3,7 +3,6 @@
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pyspark.sql import functions as f
 
@@ -12,7 +11,7 @@ from fashionrec.errors import UserError
 from fashionrec.evaluate import health
 from fashionrec.evaluate.characteristics import characteristic_rows
 from fashionrec.evaluate.examples import example_paths
-from fashionrec.evaluate.protocol import CategoryItems, answered_examples, metric_rows, rank_examples, train_purchases
+from fashionrec.evaluate.protocol import CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
 from fashionrec.evaluate.report import write_report
 from fashionrec.lake import tables
 from fashionrec.lake.spec import table_spec
@@ -55,22 +54,11 @@ def evaluate(run: Run) -> None:
         k=k,
     ).cache()
     run.write("evaluations", metric_rows(ranked, k=k))
-    _count(run, examples.where("item_id IS NULL").count(), ranked.where("method = 'fashionrec'"), sequences.where("split = 'test'").count())
+    run.figures |= coverage(ranked)
+    missing = sequences.where("split = 'test'").count() - int(run.figures["test_examples"])
+    if missing:
+        run.warnings.append(f"evaluate: {missing:,} test paths have no answer and are not evaluated")
     ranked.unpersist()
-
-
-def _count(run: Run, malformed: int, ranked: Any, test_paths: int) -> None:
-    counts = ranked.agg(
-        f.count("*").alias("test_examples"),
-        f.count_if("NOT target_known").alias("targets_missing"),
-        f.count_if("NOT id_known").alias("ids_unknown"),
-    ).first()
-    run.figures |= {**counts.asDict(), "answers_malformed": malformed}
-    run.figures["ids_unknown"] -= malformed
-    if counts["test_examples"] < test_paths:
-        run.warnings.append(
-            f"evaluate: {test_paths - counts['test_examples']:,} of {test_paths:,} test paths have no answer and are not evaluated"
-        )
 
 
 def _load(folder: Path, category: str) -> CategoryItems | None:
