@@ -54,9 +54,9 @@ def exposures(events: DataFrame, items: DataFrame, *, run_date: date, as_of_ever
     )
 
 
-def unknown_results() -> tuple[Column, ...]:
-    """Return the aggregate over `exposures` that counts results which the catalogue does not hold."""
-    return (f.coalesce(f.sum(f.when(f.col("category").isNull(), f.col("shown_count"))), f.lit(0)).alias("results_without_item"),)
+def results_without_item() -> Column:
+    """Return the aggregate over `exposures` that counts the results which the catalogue does not hold."""
+    return f.coalesce(f.sum(f.when(f.col("category").isNull(), f.col("shown_count"))), f.lit(0)).alias("results_without_item")
 
 
 def build_query_products(

@@ -6,7 +6,7 @@ from math import log2
 
 import pytest
 
-from fashionrec.memory import attribute_queries, build_query_products, exposures, hit_rates, look_up, unknown_results
+from fashionrec.memory import attribute_queries, build_query_products, exposures, hit_rates, look_up, results_without_item
 from fashionrec.memory.encoder import encode
 from fashionrec.memory.normalise import normalise_query, normalise_text
 from fashionrec.sequences import sessionize
@@ -115,7 +115,7 @@ def test_the_top_products_are_kept_without_what_was_never_shown_or_is_in_no_cata
     assert names(memory_rows(remembered(*events, top_products=1))[RUN_DATE, "Clothing", "dress"]) == ["b"]
     sessions = sessionize(table_rows(spark, "interactions", *events), gap_minutes=30).transform(attribute_queries)
     shown = exposures(sessions, table_rows(spark, "items", *ITEMS), **GRID)
-    assert shown.agg(*unknown_results()).first().results_without_item == 1
+    assert shown.agg(results_without_item()).first().results_without_item == 1
 
 
 def test_only_the_run_dates_memory_asks_for_todays_stock(remembered):

@@ -2,7 +2,7 @@
 
 from pyspark.sql import Observation
 
-from fashionrec.memory import attribute_queries, build_query_products, exposures, hit_rates, look_up, unknown_results
+from fashionrec.memory import attribute_queries, build_query_products, exposures, hit_rates, look_up, results_without_item
 from fashionrec.pipeline.step import Run, Step
 from fashionrec.sequences import sessionize
 
@@ -10,7 +10,6 @@ from fashionrec.sequences import sessionize
 def write_query_products(run: Run) -> None:
     """Write each query's top products as of each date of the grid."""
     settings = run.settings.memory
-    counts = Observation()
     sessions = run.read("interactions").transform(sessionize, gap_minutes=run.settings.sequences.session_gap_minutes)
     events = attribute_queries(sessions)
     shown = exposures(
@@ -19,19 +18,23 @@ def write_query_products(run: Run) -> None:
         run_date=run.run_date,
         as_of_every_days=settings.as_of_every_days,
         half_life_days=settings.half_life_days,
-    ).observe(counts, *unknown_results())
-    memory = build_query_products(
-        events,
-        shown,
-        run_date=run.run_date,
-        as_of_every_days=settings.as_of_every_days,
-        half_life_days=settings.half_life_days,
-        min_support=settings.min_support,
-        top_products=settings.top_products,
-        encoder_dim=settings.encoder_dim,
-    )
-    run.write("query_products", memory)
-    run.figures.update(counts.get)
+    ).persist()
+    try:
+        memory = build_query_products(
+            events,
+            shown,
+            run_date=run.run_date,
+            as_of_every_days=settings.as_of_every_days,
+            half_life_days=settings.half_life_days,
+            min_support=settings.min_support,
+            top_products=settings.top_products,
+            encoder_dim=settings.encoder_dim,
+        )
+        run.write("query_products", memory)
+        # Not observed while writing: Spark skips one side of a join when the other is empty, and the counts with it.
+        run.figures["results_without_item"] = shown.agg(results_without_item()).first()[0]  # type: ignore[index]
+    finally:
+        shown.unpersist()
 
 
 def look_up_queries(run: Run) -> None:

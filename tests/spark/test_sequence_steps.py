@@ -1,0 +1,67 @@
+"""The steps from interactions to sequences, memory and answers, as a run runs them."""
+
+from rich.console import Console
+
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.steps import memory, sequences
+from tests.builders import click, item, purchase, search, table_rows
+
+STEPS = [*sequences.STEPS, *memory.STEPS]
+TABLES = ("sequences", "query_products", "query_hits")
+
+
+def given(run, *events):
+    """Write the tables that the steps read."""
+    days = sorted({event["event_date"] for event in events})
+    run.write("interactions", table_rows(run.spark, "interactions", *events), days=days)
+    run.write("items", table_rows(run.spark, "items", *(item(name) for name in "abcdefgh")))
+
+
+def run_all(run):
+    """Run the steps and return the figures and the tables' rows in order of their keys."""
+    manifest = run_steps(run, STEPS, Console(quiet=True))
+    figures = {name: value for step in manifest["steps"] for name, value in step["figures"].items()}
+    frames = [run.spark.read.format("delta").load(run.path("lake", table)) for table in TABLES]
+    return figures, [sorted(map(str, frame.where(frame.run_date == run.run_date).collect())) for frame in frames]
+
+
+def test_a_second_run_gives_the_same_rows_and_sees_nothing_after_its_date(make_run):
+    past = [
+        search("2025-02-28 10:00", "red dress", results=["h"]),
+        click("2025-02-28 10:01", "h"),
+        search("2026-02-20 10:00", "red dress", results=["a", "b", "gone"]),
+        click("2026-02-20 10:01", "a"),
+        click("2026-02-20 10:02", "gone"),
+        purchase("2026-02-20 10:03", "b"),
+        search("2026-02-27 10:00", "Red Dress", results=["b", "a"]),
+        search("2026-02-27 10:01", "wallet"),
+        search("2026-03-01 23:58", "red dres", results=["b"]),
+    ]
+    future = [
+        purchase("2026-03-02 00:01", "c"),
+        search("2026-03-02 00:02", "red dress", results=["c"]),
+        purchase("2026-03-03 10:00", "d"),
+    ]
+    given(make_run(), *past)
+    figures, before = run_all(make_run())
+    assert [len(rows) for rows in before] == [2, 2, 4]
+    assert figures == {
+        "searches_without_category": 1,
+        "events_without_item": 1,
+        "results_without_item": 1,
+        "memory_exact_rate": 0.5,
+        "memory_near_rate": 0.25,
+        # The test example's own day is not remembered yet.
+        "memory_none_rate": 0.25,
+    }
+    given(make_run(), *past, *future)
+    assert run_all(make_run()) == (figures, before)
+    assert any("'h'" in row for row in before[1])
+    assert not any("'h'" in row for row in before[0]), "sequences.history_days reaches back one year"
+
+
+def test_a_log_of_purchases_alone_leaves_the_memory_empty(make_run):
+    given(make_run(), *(purchase(f"2026-02-0{day} 00:00", "abc"[day - 1]) for day in (1, 2, 3)))
+    figures, (examples, products, hits) = run_all(make_run())
+    assert (len(examples), products, hits) == (3, [], [])
+    assert figures == {"searches_without_category": 0, "events_without_item": 0, "results_without_item": 0}
