@@ -22,12 +22,16 @@ def new_items(items: DataFrame, *, until: date) -> DataFrame:
 
 
 def actions_before_purchase(sequences: DataFrame) -> DataFrame:
-    """C2, comparison: mean number of actions on the paths that end in a purchase, by the purchase's month.
+    """C2, comparison: mean number of searches and clicks between a purchase and the one before it in the category, by the purchase's month.
 
-    Paths are those of the training, validation and test examples, at most `sequences.max_actions` long.
+    Counted on the paths of training, validation and test examples, so at most `sequences.max_actions`; since the purchase before, as whole
+    paths grow with the length of the log. Months of nothing but purchases are absent.
     """
-    paths = sequences.where("target_at IS NOT NULL")
-    return paths.groupBy("category", _month("target_at")).agg(f.avg(f.size("actions")).alias("value"))
+    newest_first = f.reverse(f.col("actions.action"))
+    previous = f.array_position(newest_first, "purchase")
+    since = f.when(previous > 0, previous - 1).otherwise(f.size("actions"))
+    months = sequences.where("target_at IS NOT NULL").groupBy("category", _month("target_at")).agg(f.avg(since).alias("value"))
+    return months.where("value > 0")
 
 
 def season_share(interactions: DataFrame, items: DataFrame) -> DataFrame:

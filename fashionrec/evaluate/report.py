@@ -17,7 +17,10 @@ Row = Mapping[str, Any]
 _PANELS = 12
 _CHARACTERISTICS = {
     "c1_new_items": ("New items", "Items first on sale in each month. Fashion turns over fast: what was learnt last season is gone."),
-    "c2_actions_before_purchase": ("Actions before a purchase", "Searches, clicks and earlier purchases on the path to a purchase."),
+    "c2_actions_before_purchase": (
+        "Actions before a purchase",
+        "Searches and clicks between one purchase and the next of the same shopper and category: how much is compared.",
+    ),
     "c3_season_share": ("Bought in season", "Share of purchases made for the season of the month, among items that name one season."),
     "c4_unique_queries_per_day": ("Different queries a day", "Mean over the days of the month."),
 }

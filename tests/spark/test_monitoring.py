@@ -44,12 +44,13 @@ def test_new_items_are_counted_by_month_and_not_before_they_are_on_sale(spark):
     assert figures(c.new_items(items, until=RUN_DATE)) == {("Shoes", JANUARY): 2, ("Shoes", FEBRUARY): 1}
 
 
-def test_actions_before_a_purchase_leave_open_paths_out(spark):
+def test_actions_before_a_purchase_are_those_since_the_purchase_before_it(spark):
     paths = table_rows(
         spark,
         "sequences",
         {"actions": [action()] * 2, "target_at": datetime(2026, 2, 3, tzinfo=UTC)},
-        {"actions": [action()] * 5, "target_at": datetime(2026, 2, 9, tzinfo=UTC)},
+        {"actions": [action(), action("purchase"), *[action()] * 5], "target_at": datetime(2026, 2, 9, tzinfo=UTC)},
+        {"actions": [action("purchase")], "target_at": datetime(2026, 1, 9, tzinfo=UTC)},
         {"actions": [action()] * 9},
         category="Shoes",
     )
