@@ -20,7 +20,7 @@ from fashionrec.evaluate.metrics import (
     reciprocal_rank,
 )
 
-METHODS = ("fashionrec", "id_only", "title_only", "popularity", "last_item")
+METHODS = ("fashionrec", "id_only", "title_only", "popularity", "last_item", "like_last_item")
 # Scores held at once in one matrix of (batch, items): 64 MiB of float32.
 _MATRIX_CELLS = 2**24
 _RANKED = (
@@ -186,8 +186,8 @@ def rank_batch(
 ) -> dict[str, Ints]:
     """Return, per method, the (batch,) ranks of the targets; NOT_RANKED for a target that is not in the catalogue.
 
-    As in the product: an answered item heads the ID ranking; where the catalogue does not know it, or training never saw it, the title
-    ranking follows; an answer that could not be read is popularity's.
+    `last_item` puts the last item touched before popularity; `like_last_item` takes it for the answer, so it is what a model that only
+    copies would reach.
 
     Args:
         catalogue: the category.
@@ -196,10 +196,29 @@ def rank_batch(
         title_queries: (batch, dim) float32 vectors of the answered titles; any where there is none.
         m: length of the mixup's head.
     """
-    batch, has_id = len(target), answer >= 0
     if catalogue.item_count == 0:
-        return {method: np.full(batch, NOT_RANKED, np.int64) for method in METHODS}
-    popularity = np.broadcast_to(catalogue.popularity, (batch, catalogue.item_count))
+        return {method: np.full(len(target), NOT_RANKED, np.int64) for method in METHODS}
+    by_popularity = pessimistic_rank(np.broadcast_to(catalogue.popularity, (len(target), catalogue.item_count)), target)
+    # The last item moves to the top, past the target where it stood behind it.
+    moved = (last >= 0) & (catalogue.popularity[last] < catalogue.popularity[target])
+    copied = _rank_answers(catalogue, target=target, answer=last, has_title=last >= 0, title_queries=catalogue.titles.at(last), m=m)
+    ranks = {
+        **_rank_answers(catalogue, target=target, answer=answer, has_title=has_title, title_queries=title_queries, m=m),
+        "popularity": by_popularity,
+        "last_item": np.where(last == target, 1, by_popularity + moved),
+        "like_last_item": copied["fashionrec"],
+    }
+    return {method: np.where(target >= 0, rank, NOT_RANKED).astype(np.int64) for method, rank in ranks.items()}
+
+
+def _rank_answers(catalogue: Catalogue, *, target: Ints, answer: Ints, has_title: Any, title_queries: Floats, m: int) -> dict[str, Ints]:
+    """Return the targets' ranks for answers, by both spaces and by each alone.
+
+    As in the product: an answered item heads the ID ranking; where the catalogue does not know it, or training never saw it, the title
+    ranking follows; an answer that could not be read is popularity's.
+    """
+    has_id = answer >= 0
+    popularity = np.broadcast_to(catalogue.popularity, (len(target), catalogue.item_count))
     id_scores = catalogue.ids.scores(catalogue.ids.at(answer))
     title_scores = catalogue.titles.scores(title_queries)
     has_neighbours = has_id & catalogue.trained[answer]
@@ -208,17 +227,11 @@ def rank_batch(
     title_scores = np.where(has_title[:, None], title_scores, id_scores)
     # An ID list of one item has a head of one, and an empty one none.
     heads = np.where(has_neighbours, m, np.minimum(m, has_id))
-    by_popularity = pessimistic_rank(popularity, target)
-    # The last item moves to the top, past the target where it stood behind it.
-    moved = (last >= 0) & (catalogue.popularity[last] < catalogue.popularity[target])
-    ranks = {
+    return {
         "fashionrec": mixup_rank(id_scores, title_scores, target, m=heads),
         "id_only": pessimistic_rank(id_scores, target),
         "title_only": pessimistic_rank(title_scores, target),
-        "popularity": by_popularity,
-        "last_item": np.where(last == target, 1, by_popularity + moved),
     }
-    return {method: np.where(target >= 0, rank, NOT_RANKED).astype(np.int64) for method, rank in ranks.items()}
 
 
 def metric_rows(ranked: DataFrame, *, k: int) -> DataFrame:

@@ -30,6 +30,7 @@ _METHODS = {
     "title_only": "the same answer, looked up by title only",
     "popularity": "what was bought most, the same list for everybody",
     "last_item": "the last product that the shopper looked at or bought, then what was bought most",
+    "like_last_item": "what the full system would show if the model only repeated the last product",
 }
 _HEALTH = {
     ROW_COUNT: "rows",
@@ -191,7 +192,7 @@ def _tiles(evaluations: Sequence[Row], health: Sequence[Row]) -> list[dict[str, 
     ]
     recalls = _recalls(evaluations).get("all", {})
     if "fashionrec" in recalls:
-        rivals = [recalls[name] for name in ("popularity", "last_item") if name in recalls]
+        rivals = [recalls[name] for name in ("popularity", "last_item", "like_last_item") if name in recalls]
         name = next(name for name in _metric_names(evaluations) if name.startswith("recall@"))
         against = f"; best simple method {max(rivals):.1%}" if rivals else ""
         tiles.insert(

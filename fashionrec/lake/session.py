@@ -22,7 +22,8 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     Under spark-submit the cluster's choices (master, memory, JARs) stand; without it, Spark starts embedded in this process.
     """
     builder = SparkSession.builder.appName(app_name)
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+    embedded = "PYSPARK_GATEWAY_PORT" not in os.environ
+    if embedded:
         java_version()
         if not delta_jars():
             raise UserError("Delta's JARs are not beside Spark's: run make setup (or python -m fashionrec.lake.jars) once, with a network")
@@ -37,7 +38,8 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
         builder = builder.config(key, value)
     builder = builder.config("spark.sql.shuffle.partitions", str(settings.spark.shuffle_partitions))
     spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
+    # Embedded, what fails is raised here and shown in one line; the JVM's copies of it would bury that line.
+    spark.sparkContext.setLogLevel("FATAL" if embedded else "ERROR")
     return spark
 
 

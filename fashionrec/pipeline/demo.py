@@ -9,6 +9,7 @@ from fashionrec.ingest.world import make_world
 from fashionrec.pipeline import show
 from fashionrec.pipeline.registry import STEPS
 from fashionrec.pipeline.runner import new_run, run_steps
+from fashionrec.pipeline.steps.evaluate import SYNTHETIC_MARK
 from fashionrec.settings import Settings
 
 RUN_DATE = date(2026, 3, 1)
@@ -19,7 +20,10 @@ DAYS = 60
 def run(settings: Settings, run_date: date, console: Console, *, users: int) -> None:
     """Make the world's raw files, run every step on them, and print tables, journeys and the evaluation."""
     this = new_run(settings, run_date)
-    console.print(f"[bold]A synthetic fashion shop[/]: {users} users, {DAYS} days up to {run_date}, in {this.path('raw_interactions')}")
+    console.print(
+        f"[bold]A synthetic fashion shop[/]: {users} users, {DAYS} days up to {run_date}, in {this.path('raw_interactions')}",
+        soft_wrap=True,
+    )
     counts = make_world(
         Path(this.path("raw_interactions")),
         Path(this.path("raw_catalog")),
@@ -29,7 +33,9 @@ def run(settings: Settings, run_date: date, console: Console, *, users: int) -> 
         items_per_category=300,
         seed=1,
     )
-    console.print(", ".join(f"{value:,} {name}" for name, value in counts.items()), highlight=False)
+    console.print(", ".join(f"{value:,} {name}" for name, value in counts.items()), highlight=False, soft_wrap=True)
+    # The report of such a folder says so on its first line.
+    Path(this.path("raw_interactions")).parent.joinpath(SYNTHETIC_MARK).touch()
     run_steps(this, STEPS, console)
     show.summary(this, console)
     for user in show.example_users(this, 2):

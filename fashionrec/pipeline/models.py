@@ -1,6 +1,7 @@
 """The model registry: MLflow, with files that lie beside it and a hash over them."""
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -42,6 +43,8 @@ class ModelRegistry:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow.tracking import MlflowClient
 
+        for talkative in ("alembic", "mlflow"):  # every table of a new database is a line
+            logging.getLogger(talkative).setLevel(logging.WARNING)
         Path(self.root).mkdir(parents=True, exist_ok=True)
         return MlflowClient(self.tracking_uri or f"sqlite:///{self.root}/mlflow.db")
 
