@@ -136,8 +136,8 @@ def curriculum(tokenizer: "Tokenizer", template: Template) -> tuple[Stage, ...]:
     return (
         Stage("copy", 450, 64, ((1.0, echo),)),
         Stage("pick", 300, 16, ((0.9, choose), (0.1, echo))),
-        Stage("short prompts", 300, 16, ((0.75, short), (0.2, choose), (0.05, echo))),
-        Stage("long prompts", 450, 8, ((0.6, long), (0.3, short), (0.1, choose))),
+        Stage("short", 300, 16, ((0.8, short), (0.2, choose))),
+        Stage("long", 300, 8, ((0.7, long), (0.3, short))),
     )
 
 
@@ -216,6 +216,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=resource("conf") / "models" / "tiny")
+    parser.add_argument("--resume", choices=("pick", "short", "long"), help="begin with this stage from the weights in --out")
     parser.add_argument("--template", type=Path, default=resource("conf") / "prompts" / "fashion-v1.yaml")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
@@ -225,6 +226,9 @@ def main() -> None:
     save_tokenizer(tokenizer, arguments.out)
     stages = curriculum(tokenizer, load_template(arguments.template))
     model = FalconForCausalLM(FalconConfig(**model_config()))
+    if arguments.resume:
+        stages = stages[[stage.name for stage in stages].index(arguments.resume) :]
+        model = FalconForCausalLM.from_pretrained(arguments.out, dtype=torch.float32)
     console, start = Console(), time.monotonic()
     held_out = {stage.name: stage.tasks[0][1] for stage in stages}
     best: dict[str, float] = {}

@@ -131,7 +131,7 @@ def _results(rng: Random, category: str, style: IdStyle, size: Size) -> tuple[st
         titles += random_family(rng, category) if rng.random() < 0.6 else [random_title(rng, category)]
     products = [Product(style(rng), title) for title in titles[:count]]
     # Mostly a query that the first products fit, sometimes one that means a certain product.
-    meant = products[0] if rng.random() < 0.5 else rng.choice(products)
+    meant = products[0] if rng.random() < 0.75 else rng.choice(products)
     return random_query(rng, meant.title), products
 
 

@@ -6,9 +6,11 @@ import pytest
 
 from fashionrec.errors import UserError
 from fashionrec.pipeline.registry import step_named
-from fashionrec.prompts import AnswerError, PromptError, parse_answer
+from fashionrec.prompts import AnswerError, PromptError, TokenizerError, load_template, parse_answer
+from fashionrec.prompts.build import build_prompts
+from fashionrec.settings import load_settings
 from tests.builders import action, table_rows
-from tests.conftest import RUN_DATE
+from tests.conftest import ROOT, RUN_DATE
 
 TODAY, EARLIER = RUN_DATE, RUN_DATE - timedelta(days=7)
 
@@ -26,18 +28,20 @@ def hits(query, *ids, as_of_date=TODAY, category="Clothing"):
 
 
 @pytest.fixture
-def prompts(spark, make_run):
-    """Return a function that runs the step for real on sequences and hits and gives its rows by example."""
+def prompts(spark):
+    """Return a function from sequences and the memory's answers to the prompts' rows by example."""
 
-    def build(sequences, found=(), *overrides):
-        run = make_run(*overrides)
-        run.write("sequences", table_rows(spark, "sequences", *sequences))
-        run.write("query_hits", table_rows(spark, "query_hits", *found))
-        step = step_named("build_prompts")
-        run.step = step
-        step.run(run)
-        build.figures = run.figures
-        return {row.example_id: row for row in run.spark.read.format("delta").load(run.path("lake", "prompts")).collect()}
+    def build(sequences, found=(), **changes):
+        settings = load_settings(ROOT / "conf/test.yaml")
+        arguments = {
+            "template": load_template(settings.prompts.template),
+            "tokenizer_path": settings.llm.base.path,
+            "tokenizer_revision": "",
+            **settings.prompts.model_dump(exclude={"template", "memory"}),
+            **changes,
+        }
+        found = table_rows(spark, "query_hits", *found)
+        return {row.example_id: row for row in build_prompts(table_rows(spark, "sequences", *sequences), found, **arguments).collect()}
 
     return build
 
@@ -78,31 +82,17 @@ def test_examples_without_a_search_or_without_hits_have_prompts_too(prompts):
 
 
 @pytest.mark.parametrize(
-    ("override", "gone"),
-    [
-        ("prompts.memory=false", "1 | Dress 1"),
-        ("prompts.products_per_query=0", "1 | Dress 1"),
-        ("prompts.products_per_query=1", "2 | Dress 2"),
-        ("prompts.attributes=false", "brand"),
-    ],
+    ("change", "gone"),
+    [({"products_per_query": 0}, "1 | Dress 1"), ({"products_per_query": 1}, "2 | Dress 2"), ({"attributes": False}, "brand")],
 )
-def test_switches(prompts, override, gone):
+def test_switches(prompts, change, gone):
     sequences, found = [path("a", SEARCH, CLICK)], [hits("red dress", "1", "2")]
     assert gone in prompts(sequences, found)["a"].prompt
-    assert gone not in prompts(sequences, found, override)["a"].prompt
+    assert gone not in prompts(sequences, found, **change)["a"].prompt
 
 
 def test_no_user_id_stands_in_a_prompt(prompts):
     assert "secret-user" not in prompts([path("a", SEARCH, CLICK, split="train")])["a"].prompt
-
-
-def test_the_budget_holds_and_figures_say_what_it_cost(prompts):
-    rows = prompts([path("long", *[CLICK] * 60), path("short", SEARCH)], [], "prompts.max_tokens=400")
-    assert max(row.token_count for row in rows.values()) <= 400 - 64
-    dropped = rows["long"].dropped_action_count
-    assert dropped > 0
-    mean = sum(row.token_count for row in rows.values()) / 2
-    assert prompts.figures == {"over_budget": 0, "mean_tokens": mean, "dropped_action_rate": round(dropped / 61, 4)}
 
 
 def test_the_fingerprint_follows_the_prompt(prompts):
@@ -111,13 +101,33 @@ def test_the_fingerprint_follows_the_prompt(prompts):
 
 
 @pytest.mark.parametrize(
-    ("sequences", "override", "error", "message"),
+    ("sequences", "change", "error", "message"),
     [
-        ([path("a", SEARCH, split="train", target_item_id="a b")], "prompts.attributes=true", AnswerError, "item 'a b' cannot be answered"),
-        ([path("a", SEARCH)], "prompts.max_tokens=200", PromptError, "leaves under 100 tokens beside"),
+        ([path("a", SEARCH, split="train", target_item_id="a b")], {}, AnswerError, "item 'a b' cannot be answered"),
+        ([path("a", SEARCH)], {"max_tokens": 200}, PromptError, "leaves under 100 tokens beside"),
+        ([path("a", SEARCH)], {"tokenizer_path": "/nowhere"}, TokenizerError, "llm.base /nowhere: no readable tokenizer"),
     ],
 )
-def test_what_cannot_be_rendered_is_said_before_any_worker_starts(prompts, sequences, override, error, message):
+def test_what_cannot_be_rendered_is_said_in_one_line_before_any_worker_starts(prompts, sequences, change, error, message):
     with pytest.raises(error, match=message) as raised:
-        prompts(sequences, [], override)
+        prompts(sequences, **change)
     assert isinstance(raised.value, UserError)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_step_writes_the_table_within_the_budget_and_says_what_it_cost(spark, make_run):
+    step = step_named("build_prompts")
+    for override in ("prompts.memory=true", "prompts.memory=false"):
+        run = make_run("prompts.max_tokens=400", override)
+        run.write("sequences", table_rows(spark, "sequences", path("long", SEARCH, *[CLICK] * 60), path("train", SEARCH, split="train")))
+        run.write("query_hits", table_rows(spark, "query_hits", hits("red dress", "1")))
+        run.step = step
+        step.run(run)
+        rows = {row.example_id: row for row in spark.read.format("delta").load(run.path("lake", "prompts")).collect()}
+        assert ("Dress 1" in rows["train"].prompt) == (override == "prompts.memory=true")
+        tokens = [row.token_count for row in rows.values()]
+        assert max(tokens) <= 400 - 64
+        dropped = rows["long"].dropped_action_count
+        assert dropped > 0
+        assert run.figures == {"over_budget": 0, "mean_tokens": sum(tokens) / 2, "dropped_action_rate": round(dropped / 62, 4)}
+        assert run.rows_written["prompts"] == 2
