@@ -41,11 +41,11 @@ def title_pairs(sequences: DataFrame, *, session_gap_minutes: int) -> DataFrame:
 def catalogue_titles(items: DataFrame) -> DataFrame:
     """Return item_id, title, category and phrase of each item.
 
-    The phrase stands in for a query where a shop logs none: the colour and the first three short attributes (at most three words
-    each) in the order of their names; none where an item has neither.
+    The phrase stands in for a query where a shop logs none: the colour and three short attributes (at most three words each), the
+    one named `type` first and the others in the order of their names; none where an item has neither.
     """
-    named = f.array_sort(f.map_entries("attributes"))
-    short = f.filter(named, lambda e: f.size(f.split(f.trim(e["value"]), r"\s+")) <= 3)
+    named = f.transform(f.map_entries("attributes"), lambda e: f.struct((e["key"] != "type").alias("later"), e["key"], e["value"]))
+    short = f.filter(f.array_sort(named), lambda e: f.size(f.split(f.trim(e["value"]), r"\s+")) <= 3)
     words = f.slice(f.transform(short, lambda e: f.trim(e["value"])), 1, 3)
     phrase = f.nullif(f.lower(f.trim(f.concat_ws(" ", f.col("colour"), f.array_distinct(words)))), f.lit(""))
     return items.select("item_id", "title", "category", phrase.alias("phrase"))

@@ -24,8 +24,8 @@ def train_in_own_process(name: Name, inputs: str, folder: Path, settings: Embedd
     """
     job = {"name": name, "inputs": inputs, "folder": str(folder), "settings": settings.model_dump(mode="json")}
     command = [sys.executable, "-m", "fashionrec.embeddings.train", json.dumps(job)]
-    # Spark may have set the threads of this process to those of one task; training has the machine to itself.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    # All cores, whatever Spark set for one task. Threads that wait must not spin: beside other work that took four times the CPU.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "OMP_WAIT_POLICY": "PASSIVE"}
     said: deque[str] = deque(maxlen=5)
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout or ():

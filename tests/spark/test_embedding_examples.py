@@ -59,4 +59,4 @@ def test_a_phrase_is_the_colour_and_the_first_short_attributes(spark):
         {"item_id": "c", "title": "C", "colour": "Red"},
     ]
     found = {row.item_id: row.phrase for row in catalogue_titles(table_rows(spark, "items", *rows)).collect()}
-    assert found == {"a": "black black summer vest top", "b": None, "c": "red"}
+    assert found == {"a": "black vest top black summer", "b": None, "c": "red"}
