@@ -34,7 +34,7 @@ def example_users(run: Run, count: int) -> list[str]:
     return [row.user_id for row in rows.collect()]
 
 
-def user(run: Run, user_id: str, console: Console) -> None:
+def user(run: Run, user_id: str, console: Console, *, with_prompt: bool = True) -> None:
     """Print a user's journey, prompt, answer and products with why, for each category.
 
     Raises:
@@ -51,7 +51,7 @@ def user(run: Run, user_id: str, console: Console) -> None:
         console.rule(f"[bold]user {escape(user_id)}[/] · {escape(path.category)} · {run.run_date}", align="left")
         _journey(path.actions, console)
         prompt = prompts.get(path.category)
-        if prompt:
+        if prompt and with_prompt:
             console.print(
                 f"\n[bold]The prompt[/] ({prompt.token_count} tokens, {prompt.memory_product_count} products of the memory, "
                 f"{prompt.dropped_action_count} oldest actions dropped)"
