@@ -200,13 +200,12 @@ def test_the_training_examples_of_a_user_end_before_the_validation_target(exampl
         assert not {validation.target_item_id, test.target_item_id} & {row.target_item_id, *(step.item_id for step in row.actions)}
 
 
-def test_examples_of_different_users_and_targets_have_different_names(examples):
+def test_examples_whose_user_and_category_read_alike_have_different_names(examples):
     found = examples(
         click("2026-02-01 10:00", "a", user_id="u"),
-        purchase("2026-02-01 10:01", "b", user_id="u"),
-        click("2026-02-01 10:00", "a", user_id="uC"),
-        purchase("2026-02-01 10:01", "b", user_id="uC"),
+        click("2026-02-01 10:00", "b", user_id="uC"),
+        items=[item("a", category="CC"), item("b", category="C")],
     )
-    names = [row.example_id for rows in found.values() for row in rows]
-    assert len(set(names)) == len(names) == 4
+    names = {row.example_id for row in found["score"]}
+    assert len(names) == 2
     assert all(len(name) == 16 for name in names)
