@@ -137,7 +137,7 @@ def curriculum(tokenizer: "Tokenizer", template: Template) -> tuple[Stage, ...]:
         Stage("copy", 450, 64, ((1.0, echo),)),
         Stage("pick", 300, 16, ((0.9, choose), (0.1, echo))),
         Stage("short", 300, 16, ((0.8, short), (0.2, choose))),
-        Stage("long", 300, 8, ((0.7, long), (0.3, short))),
+        Stage("long", 250, 8, ((0.7, long), (0.3, short))),
     )
 
 
@@ -176,7 +176,7 @@ def exact_rate(model: "FalconForCausalLM", task: Task, *, count: int, seed: int)
     with torch.inference_mode():
         for start in range(0, count, 8):
             samples = [task(rng) for _ in range(min(8, count - start))]
-            tokens, _ = _padded(samples)
+            tokens, _, _ = _padded(samples)
             best = model(tokens).logits.argmax(-1)
             for row, sample in enumerate(samples):
                 first, last = sample.answer_start, len(sample.tokens)
@@ -185,26 +185,32 @@ def exact_rate(model: "FalconForCausalLM", task: Task, *, count: int, seed: int)
 
 
 def _loss(model: "FalconForCausalLM", samples: Sequence[Sample]) -> "Tensor":
+    """Return the mean loss of the final answers plus that of the other lines that count: one answer would drown among many easy copies."""
     import torch
 
-    tokens, learn = _padded(samples)
+    tokens, learn, answer = _padded(samples)
     # Padding stands at the end, which causal attention never looks at. Logits are made only where they count.
     hidden = model.transformer(tokens[:, :-1]).last_hidden_state
-    counts = learn[:, 1:]
-    return torch.nn.functional.cross_entropy(model.lm_head(hidden[counts]), tokens[:, 1:][counts])
+    losses = [
+        torch.nn.functional.cross_entropy(model.lm_head(hidden[part]), tokens[:, 1:][part])
+        for part in (answer[:, 1:], (learn & ~answer)[:, 1:])
+        if part.any()
+    ]
+    return torch.stack(losses).sum()
 
 
-def _padded(samples: Sequence[Sample]) -> tuple["Tensor", "Tensor"]:
-    """Return tokens and which of them count, both (samples, longest)."""
+def _padded(samples: Sequence[Sample]) -> tuple["Tensor", "Tensor", "Tensor"]:
+    """Return tokens, which of them count, and which are the final answer, all (samples, longest)."""
     import torch
 
     longest = max(len(sample.tokens) for sample in samples)
     tokens = torch.zeros(len(samples), longest, dtype=torch.long)
-    learn = torch.zeros(len(samples), longest, dtype=torch.bool)
+    learn, answer = torch.zeros_like(tokens, dtype=torch.bool), torch.zeros_like(tokens, dtype=torch.bool)
     for row, sample in enumerate(samples):
         tokens[row, : len(sample.tokens)] = torch.tensor(sample.tokens)
         learn[row, : len(sample.tokens)] = torch.tensor(sample.learn)
-    return tokens, learn
+        answer[row, sample.answer_start : len(sample.tokens)] = True
+    return tokens, learn, answer
 
 
 def main() -> None:

@@ -100,7 +100,7 @@ def made_up_example(rng: Random, size: Size) -> tuple[Example, Product]:
     style = IdStyle(rng)
     actions: list[dict[str, Any]] = []
     shown: dict[str, list[Product]] = {}
-    searches = rng.random() < 0.9
+    searches = rng.random() < 0.85
     for _ in range(rng.randint(0, size.journeys) if searches else rng.randint(2, 4 + 3 * size.journeys)):
         query, products = _results(rng, category, style, size)
         if searches:

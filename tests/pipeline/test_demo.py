@@ -41,7 +41,7 @@ def test_every_step_ran_and_says_its_rows_seconds_and_memory(demo):
     assert all(step["seconds"] > 0 and step["peak_gib"] > 0 for step in manifest["steps"])
     for key in ("run_id", "code_version", "settings_hash"):
         assert manifest[key]
-    assert "Run " in printed
+    assert f"{len(STEPS)} steps, " in printed
     assert "recall@10" in printed
 
 
