@@ -1,6 +1,7 @@
 """What all tests share: one Spark session, and runs in a folder of their own."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RUN_DATE = date(2026, 3, 1)
 # What makes a whole run small: settings for a world of 20 days.
 TINY = ("ingest.lookback_days=20", "llm.learning_rate=0.001", "llm.max_steps=4", "embeddings.core.epochs=2", "embeddings.title.epochs=1")
+
+# pytest-xdist's workers have a main module without a file, which pyspark.sql.connect takes for a doctest run and leaves by sys.exit(0).
+if not hasattr(sys.modules["__main__"], "__file__"):
+    sys.modules["__main__"].__file__ = __file__
 
 # Spark gives Python workers one OpenMP thread per task CPU; the driver's libraries should not take more than that either.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -61,8 +61,8 @@ def table_version(spark: SparkSession, path: str) -> int:
     return int(DeltaTable.forPath(spark, path).history(1).first()["version"])
 
 
-def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> DataFrame:
-    """Return what a run of `day` may see of a table: events up to the end of that day, or the snapshot of that very day.
+def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> tuple[DataFrame, int]:
+    """Return what a run of `day` may see of a table, and its number of rows: events up to the end of that day, or the snapshot of that day.
 
     Raises:
         LakeError: the table does not exist, or a daily table that must not be empty has no rows for that day.
@@ -72,15 +72,17 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
     reader = spark.read.format("delta")
     frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
     if spec.kind == "events":
-        return frame.where(f.col(spec.day_column) <= f.lit(day))
+        events = frame.where(f.col(spec.day_column) <= f.lit(day))
+        return events, events.count()
     rows = frame.where(f.col("run_date") == f.lit(day))
-    if not spec.may_be_empty and rows.isEmpty():
+    row_count = rows.count()
+    if not spec.may_be_empty and not row_count:
         newest = frame.agg(f.max("run_date")).collect()[0][0]
         raise LakeError(
             f"{spec.table}: no rows for run date {day} (newest: {newest or 'none'}); run the step that writes it: "
             f"fashionrec run --run-date {day}"
         )
-    return rows
+    return rows, row_count
 
 
 def replace_days(

@@ -38,8 +38,6 @@ def run(settings: Settings, run_date: date, console: Console, *, users: int) -> 
     Path(this.path("raw_interactions")).parent.joinpath(SYNTHETIC_MARK).touch()
     run_steps(this, STEPS, console)
     show.summary(this, console)
-    for user in show.example_users(this, 2):
-        show.user(this, user, console, with_prompt=False)
     console.print("\nAll data above is synthetic. Look further:", style="bold")
     console.print(f"  .venv/bin/fashionrec show any --run-date {run_date} --conf conf/demo.yaml", highlight=False)
     console.print(f"  report: {Path(this.path('reports')) / str(run_date) / 'report.html'}", highlight=False, soft_wrap=True)

@@ -47,7 +47,7 @@ def run_steps(run: Run, steps: Sequence[Step], console: Console) -> dict[str, An
 
 def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, Any]:
     # The session outlives a step, its counters do not.
-    mine = replace(run, step=step, versions_read={}, rows_written={}, warnings=[], figures={})
+    mine = replace(run, step=step, versions_read={}, rows_read={}, rows_written={}, warnings=[], figures={})
     mine.__dict__.update({key: run.__dict__[key] for key in ("spark", "models") if key in run.__dict__})
     peak = PeakMemory()
     start = time.monotonic()
@@ -69,6 +69,7 @@ def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, A
         "seconds": round(time.monotonic() - start, 1),
         "peak_gib": round(peak.gib, 2),
         "versions_read": mine.versions_read,
+        "rows_read": mine.rows_read,
         "rows_written": mine.rows_written,
         "figures": mine.figures,
         "warnings": mine.warnings,
@@ -93,7 +94,8 @@ def _spark_progress(run: Run) -> str:
         return ""
     tracker = run.spark.sparkContext.statusTracker()
     stages = [info for stage in tracker.getActiveStageIds() if (info := tracker.getStageInfo(stage))]
-    return "  ".join(f"{info.numCompletedTasks}/{info.numTasks} tasks" for info in stages)
+    done, tasks = sum(info.numCompletedTasks for info in stages), sum(info.numTasks for info in stages)
+    return f"{'━' * (20 * done // tasks):╌<20} {done}/{tasks} tasks" if tasks else ""
 
 
 def _write_manifest(run: Run, manifest: dict[str, Any]) -> None:

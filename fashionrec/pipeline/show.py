@@ -18,7 +18,7 @@ from fashionrec.pipeline.step import Run
 
 
 def summary(run: Run, console: Console) -> None:
-    """Print what the run cost, and the evaluation of the run date where there is one."""
+    """Print what the run cost, the evaluation that it made, and the products of two users with their journeys."""
     manifest = Path(run.path("manifests", str(run.run_date), f"{run.run_id}.json"))
     steps = json.loads(manifest.read_text(encoding="utf-8"))["steps"]
     seconds, peak = sum(step["seconds"] for step in steps), max(step["peak_gib"] for step in steps)
@@ -26,6 +26,9 @@ def summary(run: Run, console: Console) -> None:
     console.print(f"manifest: {manifest}", highlight=False, soft_wrap=True)
     if any(step["step"] == "evaluate" for step in steps):
         console.print(metrics_table([row.asDict() for row in run.read("evaluations").collect()]))
+    if any(step["step"] == "recommend" for step in steps):
+        for user_id in example_users(run, 2):
+            user(run, user_id, console, with_prompt=False)
 
 
 def example_users(run: Run, count: int) -> list[str]:

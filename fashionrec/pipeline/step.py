@@ -41,6 +41,7 @@ class Run:
     commit: Mapping[str, object]
     step: Step | None = None
     versions_read: dict[str, int] = field(default_factory=dict)
+    rows_read: dict[str, int] = field(default_factory=dict)
     rows_written: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
@@ -74,7 +75,8 @@ class Run:
         path = self.path("lake", table)
         if table not in self.versions_read and tables.table_exists(self.spark, path):
             self.versions_read[table] = tables.table_version(self.spark, path)
-        return tables.read_table(self.spark, path, spec, day or self.run_date, self.versions_read.get(table))
+        frame, self.rows_read[table] = tables.read_table(self.spark, path, spec, day or self.run_date, self.versions_read.get(table))
+        return frame
 
     def write(self, table: str, frame: DataFrame, *, days: Sequence[date] = (), scope: Mapping[str, str] | None = None) -> int:
         """Stage the rows, pass the gate, then replace the run's day (or `days`) in one commit. Return the number of rows.

@@ -40,6 +40,7 @@ def test_the_manifest_says_versions_rows_seconds_figures_and_warnings(spark, mak
     assert first["figures"] == {"share": 0.25}
     assert first["warnings"] == ["look here"]
     assert second["versions_read"] == {"items": 1}
+    assert second["rows_read"] == {"items": 2}
     assert second["rows_written"] == {}
     assert first["seconds"] > 0
     assert first["peak_gib"] > 0

@@ -120,7 +120,7 @@ def _previous_health(run: Run) -> tuple[date | None, dict[health.Key, float]]:
     newest = dates.agg(f.max("run_date")).first()
     if newest is None or newest[0] is None:
         return None, {}
-    rows = tables.read_table(run.spark, path, table_spec("health"), newest[0]).collect()
+    rows = tables.read_table(run.spark, path, table_spec("health"), newest[0])[0].collect()
     return newest[0], {(row["table_name"], row["metric"]): row["value"] for row in rows}
 
 

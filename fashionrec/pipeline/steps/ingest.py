@@ -145,7 +145,8 @@ def _with_rows_already_there(run: Run, judged: DataFrame, orphans: Collection[da
     path, spec = run.path("lake", "interactions"), table_spec("interactions")
     if not tables.table_exists(run.spark, path):
         return judged
-    there = tables.read_table(run.spark, path, spec, run.run_date).where(f.col("event_date").isin(*orphans))
+    rows, _ = tables.read_table(run.spark, path, spec, run.run_date)
+    there = rows.where(f.col("event_date").isin(*orphans))
     new = judged.where(f.col("reason").isNull()).select("event_id")
     return judged.unionByName(there.join(new, "event_id", "left_anti"), allowMissingColumns=True)
 
