@@ -223,10 +223,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=resource("conf") / "models" / "tiny")
     parser.add_argument("--resume", choices=("pick", "short", "long"), help="begin with this stage from the weights in --out")
+    parser.add_argument("--seed", type=int, default=17, help="another one where training resumes: the same would draw the same samples")
     parser.add_argument("--template", type=Path, default=resource("conf") / "prompts" / "fashion-v1.yaml")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
-    torch.manual_seed(17)
+    torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)
     tokenizer = make_tokenizer(arguments.template.read_text(encoding="utf-8"))
     save_tokenizer(tokenizer, arguments.out)
@@ -247,7 +248,7 @@ def main() -> None:
                 best[stage] = exact
                 save_weights(model, arguments.out)
 
-    train(model, stages, seed=17, peak=2e-3, after=after)
+    train(model, stages, seed=arguments.seed, peak=2e-3, after=after)
     for name, task in held_out.items():
         console.print(f"{name}: exact {exact_rate(model, task, count=400, seed=101):.3f}", highlight=False)
     save_weights(model, arguments.out)
