@@ -45,7 +45,8 @@ def metrics_table(rows: Iterable[Row]) -> Table:
     """Return the rows of the table evaluations as a table for the terminal: one line per category and method, the best of each in bold."""
     rows = list(rows)
     metrics = _metric_names(rows)
-    table = Table("category", "method", title="Evaluation: the last purchase, ranked among all items of its category", title_justify="left")
+    table = Table("category", title="Evaluation: the last purchase, ranked among all items of its category", title_justify="left")
+    table.add_column("method", no_wrap=True)
     for name in (*metrics, "examples", "items"):
         table.add_column(name, justify="right")
     for block in _blocks(rows):
