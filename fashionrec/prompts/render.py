@@ -67,7 +67,9 @@ def render_prompt(
     head, tail = _frame(example, template)
     blocks = [_block(action, example.shown, template, products_per_query, attributes) for action in example.actions]
     anchor = _anchor(example.actions)
-    kept = _newest_that_fit(blocks, anchor, budget - count_tokens(head + tail), count_tokens)
+    # The instruction is counted apart: it is the same every time, and its count is remembered.
+    own_tokens = count_tokens(template.instruction) + count_tokens(head.removeprefix(template.instruction) + tail) - count_tokens("")
+    kept = _newest_that_fit(blocks, anchor, budget - own_tokens, count_tokens)
     while True:
         prompt = head + "".join(line for index in sorted(kept) for line in kept[index]) + tail
         token_count = count_tokens(prompt)

@@ -46,4 +46,5 @@ def token_counter(path: str, revision: str) -> CountTokens:
     return lambda text: count_line(text) if len(text) <= _LINE_CHARS else count(text)
 
 
-_LINE_CHARS = 300
+# Longer than a template's instruction, shorter than most prompts.
+_LINE_CHARS = 600
