@@ -6,8 +6,10 @@ from pyspark.sql import functions as f
 from fashionrec.ingest.raw import clean_text, is_blank
 
 # Why a row may go to quarantine, in the order in which they are looked for.
-REASONS = ("malformed", "missing_field", "blank_title", "bad_price", "bad_date")
+REASONS = ("malformed", "missing_field", "bad_item_id", "blank_title", "bad_price", "bad_date")
 DUPLICATE = "duplicate"
+# IDs that the answer's format can spell (fashionrec.prompts.answer): an item with another one could never be recommended by its ID.
+_ANSWERABLE = r"^[A-Za-z0-9_-]{1,24}$"
 _COLUMNS = (
     "item_id",
     "title",
@@ -36,6 +38,7 @@ def judge_catalog(raw: DataFrame) -> DataFrame:
     tests = {
         "malformed": f.col("_malformed"),
         "missing_field": is_blank("item_id") | is_blank("category"),
+        "bad_item_id": ~f.trim("item_id").rlike(_ANSWERABLE),
         "blank_title": f.col("_title").isNull(),
         "bad_price": (price < 0) | f.isnan(price) | (price == float("inf")),
         "bad_date": ~is_blank("first_available_date") & f.col("_date").isNull(),

@@ -67,6 +67,7 @@ def test_the_edges_are_those_that_the_steps_declare():
         assert needed <= all_before(step.name), f"{step.name}: reads what may not be written yet"
 
 
+@pytest.mark.timeout(1500)
 def test_the_dag_runs_every_job_by_spark_submit_on_a_small_world(home, tmp_path):
     root = tmp_path / "shop"
     make_world(root / "raw/interactions", root / "raw/catalog", end_date=RUN_DATE, days=20, user_count=30, items_per_category=40, seed=3)

@@ -28,6 +28,7 @@ def test_every_bad_row_has_its_reason(judge):
         "c": ("bad_price", {"price": -0.01}),
         "d": ("bad_price", {"price": "NaN"}),
         "e": ("bad_date", {"first_available_date": "soon"}),
+        "f|g": ("bad_item_id", {}),
     }
     rows = judge(
         *(raw_item(name, **fields) for name, (_, fields) in rejected.items()), "{", raw_item(""), raw_item("good", price=0)
