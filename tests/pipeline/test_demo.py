@@ -1,6 +1,7 @@
 """The whole chain in one process, by the command that people use: real Spark, Delta, QLoRA, vLLM and FAISS on a small synthetic world."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -109,3 +110,22 @@ def test_tables_lists_rows_and_columns(demo):
 def test_the_report_is_one_page_that_says_synthetic(demo):
     page = (demo[0] / "reports" / str(RUN_DATE) / "report.html").read_text()
     assert "synthetic" in page.lower()
+
+
+def test_doctor_finds_everything_and_names_what_is_missing(tmp_path):
+    well = fashionrec("doctor")
+    assert well.returncode == 0, well.stdout
+    empty = tmp_path / "base"
+    empty.mkdir()
+    ill = fashionrec("doctor", "--conf", str(_conf_with_base(tmp_path, empty)))
+    assert ill.returncode == 1
+    assert "holds no config.json" in ill.stdout
+    assert ill.stderr.startswith("error: base model")
+
+
+def _conf_with_base(folder: Path, base: Path) -> Path:
+    """Return a settings file whose base model lies in `base`."""
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("tiny"))
+    model = folder / "conf/models/tiny.yaml"
+    model.write_text(model.read_text().replace("path: tiny", f"path: {base}"))
+    return folder / "conf/local.yaml"
