@@ -53,18 +53,13 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_a_run_date_without_its_tables_names_the_step_to_run(tmp_path):
-    assert "interactions: no such table" in fails(tmp_path, steps="build_sequences")
+    line = fails(tmp_path, steps="build_sequences")
+    assert "items: no such table" in line
+    assert f"fashionrec run --run-date {RUN_DATE}" in line
 
 
 def test_a_model_that_was_never_trained_is_named(tmp_path):
-    make_lake_until_prompts(tmp_path)
     assert "model llm: none is registered" in fails(tmp_path, steps="generate")
-
-
-def make_lake_until_prompts(root: Path) -> None:
-    world(root, users=10)
-    steps = "ingest_interactions,ingest_catalog,build_sequences,build_query_products,look_up_queries,build_prompts"
-    subprocess.run(arguments(root, "--set", "ingest.lookback_days=5", steps=steps), check=True, capture_output=True)
 
 
 @pytest.fixture
