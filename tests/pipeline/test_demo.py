@@ -97,7 +97,7 @@ def test_show_prints_the_journey_the_prompt_the_answer_and_the_products(demo):
         assert words in shown.stdout, shown.stderr
     nobody = fashionrec("show", "nobody", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
     assert nobody.returncode == 1
-    assert nobody.stderr.startswith("error: user 'nobody' has no recommendations")
+    assert "\nerror: user 'nobody' has no recommendations" in nobody.stderr
 
 
 def test_tables_lists_rows_and_columns(demo):
