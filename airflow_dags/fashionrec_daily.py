@@ -62,7 +62,7 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": 1, "retry_delay": timedelta(minutes=5)},
+    default_args={"retries": int(os.environ.get("FASHIONREC_RETRIES", "1")), "retry_delay": timedelta(minutes=5)},
     doc_md=RUNBOOK,
     tags=["fashionrec"],
 ) as dag:

@@ -27,6 +27,7 @@ def airflow(home: Path, *arguments: str, **environment: str) -> subprocess.Compl
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
             "FASHIONREC_CONF": str(ROOT / "conf" / "test.yaml"),
+            "FASHIONREC_RETRIES": "0",
             "FASHIONREC_SPARK_PROPERTIES": str(ROOT / "conf" / "spark" / "local.conf"),
             **environment,
         },
