@@ -56,7 +56,7 @@ def test_of_copies_the_same_one_stays(judge):
 
 def test_the_newest_catalogue_on_or_before_the_run_date_is_read(tmp_path, make_run):
     for day in ("2026-02-01", "2026-02-20", "2026-03-02"):
-        deliver(tmp_path / "raw/catalog", day, *(raw_item(f"{day} {number}") for number in range(40)), raw_item("", title="no name"))
+        deliver(tmp_path / "raw/catalog", day, *(raw_item(f"{day}_{number}") for number in range(40)), raw_item("", title="no name"))
     run = make_run()
     ingest_catalog(run)
     rows = make_run().read("items").collect()
