@@ -30,6 +30,11 @@ def fails(root: Path, *extra: str, steps: str = "ingest_interactions", **environ
     return next(line for line in ran.stderr.splitlines() if line.startswith("error: "))
 
 
+def succeeds(root: Path) -> None:
+    ran = subprocess.run(arguments(root), capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+
+
 def world(root: Path, users: int) -> None:
     make_world(root / "raw/interactions", root / "raw/catalog", end_date=RUN_DATE, days=5, user_count=users, items_per_category=30, seed=7)
 
@@ -75,7 +80,7 @@ def day(spark, tmp_path):
 
 def test_a_run_killed_while_it_writes_leaves_the_day_as_it_was_and_a_rerun_gives_the_right_rows(tmp_path, day):
     world(tmp_path, users=40)
-    subprocess.run(arguments(tmp_path), check=True, capture_output=True)
+    succeeds(tmp_path)
     before = day()
     # More users: the day's rows change, so a half-written day would show.
     world(tmp_path, users=400)
@@ -87,7 +92,7 @@ def test_a_run_killed_while_it_writes_leaves_the_day_as_it_was_and_a_rerun_gives
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert day() == before
-    subprocess.run(arguments(tmp_path), check=True, capture_output=True)
+    succeeds(tmp_path)
     after = day()
     assert len(after) > len(before)
     assert len(after) == len(set(after))
