@@ -132,9 +132,8 @@ def data_dictionary() -> str:
             parts[-1] += f" Kept {spec.retention_days} days."
         parts += ["", "| column | type | null | meaning |", "|---|---|---|---|"]
         for column, field in zip(spec.columns, spec.struct, strict=True):
-            parts.append(
-                f"| {column.name} | `{_short(field.dataType.simpleString())}` | {'yes' if column.nullable else ''} | {_meaning(column)} |"
-            )
+            kind = field.dataType.simpleString().replace(",", ", ")
+            parts.append(f"| {column.name} | `{kind}` | {'yes' if column.nullable else ''} | {_meaning(column)} |")
         if spec.constraints:
             parts += ["", "Constraints, refused on write:", ""]
             parts += [f"- `{c.name}`: `{c.check}` ({c.why})" for c in spec.constraints]
@@ -144,7 +143,3 @@ def data_dictionary() -> str:
 def _meaning(column: Column) -> str:
     words = column.description + (f" [{column.unit}]" if column.unit else "") + (f"; {column.formula}" if column.formula else "")
     return words + (" (personal)" if column.pii else "")
-
-
-def _short(text: str) -> str:
-    return text.replace(",", ", ")

@@ -105,7 +105,7 @@ class Run:
         return row_count
 
     def model(self, name: str) -> ModelVersion:
-        """Return the champion of a model; raise LakeError where none was trained yet."""
+        """Return the champion of a model; raise ModelError where none was trained yet, or its files changed since."""
         self._declared(f"model/{name}", "reads")
         return self.models.champion(name)
 
