@@ -19,6 +19,8 @@ _PRIMITIVES: dict[str, t.DataType] = {
     "date": t.DateType(),
     "timestamp": t.TimestampType(),
 }
+# What a table may be replaced by, day by day.
+_DAYS = ("run_date", "event_date", "arrival_date")
 
 
 class _Part(BaseModel):
@@ -33,6 +35,8 @@ class Column(_Part):
     unit: str = ""
     formula: str = ""
     pii: bool = False
+    # Raw contracts only: a file may lack the column.
+    optional: bool = False
 
 
 class Constraint(_Part):
@@ -51,7 +55,7 @@ class Expectation(BaseModel):
 
 class TableSpec(_Part):
     table: str
-    kind: Literal["raw", "events", "daily"]
+    kind: Literal["raw", "events", "daily", "history"]
     grain: str
     primary_key: tuple[str, ...]
     columns: tuple[Column, ...]
@@ -63,8 +67,10 @@ class TableSpec(_Part):
 
     @property
     def day_column(self) -> str:
-        """The column that a day is replaced by."""
-        return "event_date" if self.kind == "events" else "run_date"
+        """The column that a day is replaced by; of a history, the one that says since when a row holds."""
+        if self.kind == "history":
+            return "valid_from"
+        return next(column for column in _DAYS if any(own.name == column for own in self.columns))
 
     @property
     def struct(self) -> t.StructType:

@@ -40,6 +40,9 @@ class Mlflow(Section):
 class Ingest(Section):
     lookback_days: NotNegative
     max_quarantine_rate: Share
+    near_duplicate_seconds: NotNegative
+    max_text_length: Positive
+    user_key_file: str
 
 
 class Sequences(Section):
@@ -48,6 +51,11 @@ class Sequences(Section):
     max_actions: Positive
     max_train_examples: Positive
     min_actions: Positive
+    test_days: Positive
+    validation_days: Positive
+    max_events_per_minute: Positive
+    max_events_per_day: Positive
+    max_purchases: Positive
 
 
 class Memory(Section):
