@@ -60,15 +60,16 @@ def judge_catalog(raw: DataFrame) -> DataFrame:
         "reason",
         f.when(f.col("reason").isNotNull(), f.coalesce("_text", f.to_json(f.struct(*_COLUMNS)))).alias("raw"),
         f.col("_file").alias("file"),
+        f.regexp_extract("_file", r"/(\d{4}-\d{2}-\d{2})/[^/]+$", 1).cast("date").alias("arrival_date"),
         f.col("_unknown").alias("unknown"),
     )
     # Maps have no order; their sorted entries do.
     order = [f.array_sort(f.map_entries(name)) if name == "attributes" else f.col(name) for name in _COLUMNS[1:]]
-    copies = Window.partitionBy("item_id", "reason").orderBy(*order, "file")
+    copies = Window.partitionBy("item_id", "reason", "arrival_date").orderBy(*order, "file")
     later_copy = f.col("reason").isNull() & (f.row_number().over(copies) > 1)
     return judged.withColumn("reason", f.when(later_copy, DUPLICATE).otherwise(f.col("reason")))
 
 
 def valid_items(judged: DataFrame) -> DataFrame:
-    """Return the rows of the table `items`, but for its run date."""
-    return judged.where(f.col("reason").isNull()).select(*_COLUMNS)
+    """Return the rows of the table `items`, but for its run date, with `arrival_date`, the day of their catalogue."""
+    return judged.where(f.col("reason").isNull()).select(*_COLUMNS, "arrival_date")

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import Any
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
@@ -13,6 +14,7 @@ from fashionrec.errors import UserError
 from fashionrec.lake.spec import TableSpec
 
 # Types that Delta keeps minimum and maximum of.
+_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _SKIPPABLE = ("string", "int", "long", "float", "double", "date", "timestamp")
 
 
@@ -62,7 +64,7 @@ def table_version(spark: SparkSession, path: str) -> int:
 
 
 def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> tuple[DataFrame, int]:
-    """Return what a run of `day` may see of a table, and its number of rows: events up to the end of that day, or the snapshot of that day.
+    """Return what a run of `day` may see of a table, and its number of rows: events and history up to that day, or its snapshot.
 
     Raises:
         LakeError: the table does not exist, or a daily table that must not be empty has no rows for that day.
@@ -71,7 +73,7 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
         raise LakeError(f"{spec.table}: no such table at {path}; run the step that writes it first (fashionrec run --run-date {day})")
     reader = spark.read.format("delta")
     frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
-    if spec.kind == "events":
+    if spec.kind in ("events", "history"):
         events = frame.where(f.col(spec.day_column) <= f.lit(day))
         return events, events.count()
     rows = frame.where(f.col("run_date") == f.lit(day))
@@ -83,6 +85,61 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
             f"fashionrec run --run-date {day}"
         )
     return rows, row_count
+
+
+def changed_days(frame: DataFrame, path: str, spec: TableSpec, days: Sequence[date], scope: Mapping[str, str]) -> list[date]:
+    """Return those of `days` on which the rows of `frame` are others than the table's own (within `scope`), in whatever order.
+
+    Raises:
+        LakeError: there are rows of other days, which would be lost.
+    """
+    new = _digests(frame, spec)
+    stray = sorted(str(day) for day in new.keys() - set(days))
+    if stray:
+        raise LakeError(f"{spec.table}: rows of {', '.join(stray)} were to be written by a run that replaces {min(days)} to {max(days)} only")
+    if not table_exists(frame.sparkSession, path):
+        return sorted(set(days))
+    there = frame.sparkSession.read.format("delta").load(path).where(f.col(spec.day_column).isin(*days) & _within(scope))
+    old = _digests(there, spec)
+    return sorted(day for day in set(days) if old.get(day) != new.get(day))
+
+
+def _digests(rows: DataFrame, spec: TableSpec) -> dict[Any, tuple[int, int]]:
+    """Return (rows, sum of their hashes) for each day."""
+    # A decimal: the sum of 64-bit hashes would overflow.
+    hashes = f.sum(f.xxhash64(*(column.name for column in spec.columns)).cast("decimal(20,0)"))
+    return {row[0]: (row[1], int(row[2])) for row in rows.groupBy(spec.day_column).agg(f.count("*"), hashes).collect()}
+
+
+def _within(scope: Mapping[str, str]) -> Column:
+    condition = f.lit(True)
+    for column, value in scope.items():
+        condition &= f.col(column) == value
+    return condition
+
+
+def merge_history(frame: DataFrame, path: str, spec: TableSpec, commit: Mapping[str, object]) -> int:
+    """Make a history's rows those of `frame` in one atomic commit that touches only what differs. Return the number of such rows."""
+    spark = frame.sparkSession
+    check_schema(frame.schema, spec)
+    create_table(spark, path, spec)
+    columns = [column.name for column in spec.columns]
+    same_key = " AND ".join(f"old.{name} = new.{name}" for name in spec.primary_key)
+    hashes = {side: f.xxhash64(*(f.col(f"{side}.{name}") for name in columns)) for side in ("old", "new")}
+    table = DeltaTable.forPath(spark, path)
+    unlike = table.toDF().alias("old").join(frame.alias("new"), f.expr(same_key), "full").where(~hashes["old"].eqNullSafe(hashes["new"]))
+    count = unlike.count()
+    if not count:
+        return 0
+    # A merge takes no option for its metadata, only the session's.
+    spark.conf.set(_METADATA, json.dumps(dict(commit), sort_keys=True, default=str))
+    try:
+        merge = table.alias("old").merge(frame.select(*columns).alias("new"), same_key)
+        merge = merge.whenMatchedUpdateAll(~hashes["old"].eqNullSafe(hashes["new"])).whenNotMatchedInsertAll()
+        merge.whenNotMatchedBySourceDelete().execute()
+    finally:
+        spark.conf.unset(_METADATA)
+    return count
 
 
 def replace_days(

@@ -81,7 +81,8 @@ class Run:
     def write(self, table: str, frame: DataFrame, *, days: Sequence[date] = (), scope: Mapping[str, str] | None = None) -> int:
         """Stage the rows, pass the gate, then replace the run's day (or `days`) in one commit. Return the number of rows.
 
-        `frame` needs no `run_date` column: it is added to daily tables.
+        A day whose rows are those that the table holds already is not touched: running twice changes nothing. `frame` needs no `run_date`
+        column: it is added to daily tables.
 
         Raises:
             GateError: no rows where the table may not be empty, too few against the last good day, or a failed expectation.
@@ -100,7 +101,11 @@ class Run:
             self.warnings += check_rows(staged, spec)
         path = self.path("lake", table)
         lineage = {**self.commit, "step": self.step.name if self.step else None, "read": self.versions_read}
-        tables.replace_days(staged, path, spec, days or [self.run_date], scope or {}, lineage)
+        if spec.kind == "history":
+            tables.merge_history(staged, path, spec, lineage)
+        elif changed := tables.changed_days(staged, path, spec, days or [self.run_date], scope or {}):
+            rows = staged.where(f.col(spec.day_column).isin(*changed))
+            tables.replace_days(rows, path, spec, changed, scope or {}, lineage)
         self.rows_written[table] = self.rows_written.get(table, 0) + row_count
         return row_count
 

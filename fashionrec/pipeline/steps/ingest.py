@@ -10,6 +10,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.ingest import catalog, interactions
 from fashionrec.ingest.raw import RawError, RawRows, raw_days, raw_files, read_raw, readable_files
+from fashionrec.ingest.versions import item_versions
 from fashionrec.lake import tables
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.step import Run, Step
@@ -38,22 +39,36 @@ def ingest_interactions(run: Run) -> None:
 
 
 def ingest_catalog(run: Run) -> None:
-    """Read the newest catalogue on or before the run date as the items of that date."""
+    """Read the newest catalogue on or before the run date as the items of that date, and put those of the lookback into their history."""
     root = run.path("raw_catalog")
-    there = raw_days(run.spark, root)
-    day = max((day for day in there if day <= run.run_date), default=None)
-    if day is None:
-        raise RawError(f"{root}: no catalogue on or before {run.run_date} (oldest: {min(there, default='none')}); deliver one")
-    raw = read_raw(run.spark, raw_files(run.spark, root, [day]), table_spec("raw_catalog"))
+    there = [day for day in raw_days(run.spark, root) if day <= run.run_date]
+    if not there:
+        raise RawError(f"{root}: no catalogue on or before {run.run_date}; deliver one")
+    first_day = run.run_date - timedelta(days=run.settings.ingest.lookback_days)
+    # With the one that held when the window began, so that days run one by one and all at once tell the same history.
+    folders = [day for day in there if day >= max((day for day in there if day <= first_day), default=first_day)]
+    day = max(folders)
+    raw = read_raw(run.spark, raw_files(run.spark, root, folders), table_spec("raw_catalog"))
     judged = catalog.judge_catalog(raw.frame).persist()
     try:
         tally = _tally(judged)
         _report(run, raw, tally)
         _quarantine(run, judged, tally, source="catalog", reasons=catalog.REASONS)
         run.figures["catalog_age_days"] = (run.run_date - day).days
-        run.write("items", catalog.valid_items(judged))
+        snapshots = catalog.valid_items(judged)
+        run.write("items", snapshots.where(f.col("arrival_date") == f.lit(day)).drop("arrival_date"))
+        days = [row["arrival_date"] for row in snapshots.select("arrival_date").distinct().collect()]
+        run.write("item_versions", item_versions(snapshots, _known_versions(run), days=days))
     finally:
         judged.unpersist()
+
+
+def _known_versions(run: Run) -> DataFrame:
+    """Return the history so far. The table is what the step itself writes, so this is not a read that orders it after another one."""
+    path, spec = run.path("lake", "item_versions"), table_spec("item_versions")
+    if not tables.table_exists(run.spark, path):
+        return run.spark.createDataFrame([], spec.struct)
+    return run.spark.read.format("delta").load(path)
 
 
 class Tally(NamedTuple):
@@ -162,7 +177,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "ingest_catalog",
         reads=("raw/catalog",),
-        writes=("items", "quarantine"),
+        writes=("items", "item_versions", "quarantine"),
         run=ingest_catalog,
         about="Check the newest raw catalogue and publish it as the items of the run date.",
     ),
