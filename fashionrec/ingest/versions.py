@@ -8,7 +8,8 @@ from pyspark.sql import functions as f
 
 # What makes a description; price and stock change daily and belong to the run date.
 DESCRIPTION = ("title", "category", "brand", "colour", "size", "first_available_date", "attributes")
-_BEGINNING, _END = date(1, 1, 1), date(9999, 12, 31)
+# No event is older than the epoch.
+_BEGINNING, _END = date(1970, 1, 1), date(9999, 12, 31)
 
 
 def item_versions(snapshots: DataFrame, known: DataFrame, *, days: Sequence[date]) -> DataFrame:
