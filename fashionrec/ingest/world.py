@@ -1,276 +1,294 @@
-"""A small SYNTHETIC fashion world in the raw contract: no row of it was ever observed in a shop.
+"""A SYNTHETIC world in the raw contract: no row of it was ever observed in a shop.
 
-It exists because no public data that may be carried along joins searches, clicks and purchases with texts. It is built to show the paper's
-characteristics: shoppers compare variants (C2), season and occasion matter (C3), and the top results of a query are what is bought (C4).
+It exists because no public data that may be carried along joins searches, clicks and purchases with texts. It is made to show the paper's
+characteristics (section 3), with the paper's ratios between fashion, electronics and toys as its parameters (`world_words.VERTICALS`):
+
+- C1: items come and go (`world_stock`). A vertical's items new in a month, of as many on sale, are fashion's divided by 3.6 and 6.7.
+- C2: shoppers compare before they buy (`world_shoppers`): searches and clicks on the way are fashion's divided by 1.55 and 1.81.
+- C3: season, occasion and holiday pull demand through the year; in the other verticals by less (our own choice).
+- C4: one wish is typed in many words. The other verticals get as many shoppers as make their different queries a day fashion's divided by
+  2.63 and 2.38, counted in the very events that are written.
+
+One seed, one world: the same arguments give the same bytes.
 """
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fashionrec.ingest.lines import write_lines
-from fashionrec.ingest.world_words import BRANDS, COLOURS, NOUNS, OCCASIONS, SEASONS, SIZES, STYLES, misspell
+from fashionrec.errors import UserError
+from fashionrec.ingest.world_files import FileFormat, item_text, write_catalog, write_events
+from fashionrec.ingest.world_search import NOTHING, RESULTS, SHOWN, Shop, query_text
+from fashionrec.ingest.world_shoppers import (
+    ACTIONS,
+    BUYS,
+    CLICK,
+    FASHION_ACTIONS,
+    SEARCH,
+    Calendar,
+    Events,
+    in_order,
+    join,
+    make_shoppers,
+    shop,
+)
+from fashionrec.ingest.world_stock import Ints, items_ever, make_stock, skewed
+from fashionrec.ingest.world_words import CATEGORIES, FASHION, NOUNS, SEASONS, STYLES, SYNTHETIC_MARK, VERTICALS, brands
 
-RESULTS_PER_SEARCH = 12
-Floats = NDArray[np.float64]
+# Table 1 of the paper: users, items and interactions.
+TABLE_1 = {
+    "Clothing": (274_285, 1_386_910, 3_635_414),
+    "Footwear": (63_273, 380_385, 714_628),
+    "Accessories & Jewelry": (106_104, 524_433, 1_376_999),
+    "Luggage & Bags": (10_611, 61_550, 131_647),
+}
+_BLOCK = 20_000
+_DAYS_BETWEEN_CATALOGUES = 30
+_ROBOT_EVENTS_PER_SECOND = 2
+Draw = Callable[[np.random.Generator, int], tuple[Ints, Ints]]
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """The items of one category, column by column; every array has the shape (items,)."""
+class _Fashion:
+    """The part of a world that its arguments size: items per category, shoppers, what each block's home and journeys are drawn by."""
 
-    category: str
-    rows: list[dict[str, Any]]
-    facets: Mapping[str, NDArray[np.str_]]
-    family: NDArray[np.int64]
-    popularity: Floats
-    price: Floats
-    day_number: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Taste:
-    """What one user likes: a value per facet that gains weight, and a price level."""
-
-    home: int
-    gender: str
-    likes: Mapping[str, frozenset[str]]
-    price_level: float
+    items: Mapping[str, int]
+    user_count: int
+    draw: Draw
+    wander: float
 
 
 def make_world(
-    raw_interactions: Path, raw_catalog: Path, *, end_date: date, days: int, user_count: int, items_per_category: int, seed: int
+    raw_interactions: Path,
+    raw_catalog: Path,
+    *,
+    end_date: date,
+    days: int,
+    user_count: int,
+    items_per_category: int,
+    seed: int,
+    verticals: Sequence[str] = (FASHION,),
+    heavy_user_events: int = 200,
+    file_format: FileFormat = "jsonl",
 ) -> dict[str, int]:
-    """Write a world whose last day is `end_date` as one folder of events per day and one catalogue; the same arguments give the same bytes.
+    """Write a world by explicit counts: shoppers of some 44 events, a fifth of whose journeys leave their home category.
+
+    Args:
+        raw_interactions, raw_catalog: where the date folders go: one per day; a catalogue of the first day, every 30 days, and the last.
+        end_date, days: the last day, and how many there are.
+        user_count: shoppers of fashion; other verticals get as many more as their queries ask for.
+        items_per_category: items that a category of fashion has in all these days; fewer are on sale at a time.
+        verticals: fashion, electronics, toys; fashion is always there.
+        heavy_user_events: events of one more user, the last: a robot with two events a second.
+        file_format: gzipped JSON lines, or Parquet, which large worlds need.
 
     Returns:
         Counts of users, items, events, searches, clicks and purchases.
+
+    Raises:
+        UserError: the words do not suffice for the queries of another vertical.
     """
-    rng = np.random.default_rng(seed)
+
+    def draw(rng: np.random.Generator, count: int) -> tuple[Ints, Ints]:
+        # One user in twelve has only just come: a single journey.
+        return skewed(rng, len(TABLE_1), 0.3, count), np.where(rng.random(count) < 1 / 12, 1, 4 + rng.poisson(3, count))
+
+    size = _Fashion(dict.fromkeys(CATEGORIES[FASHION], items_per_category), user_count, draw, 0.2)
+    return _write(raw_interactions, raw_catalog, size, end_date, days, seed, verticals, heavy_user_events, file_format)
+
+
+def make_table_1_world(
+    raw_interactions: Path,
+    raw_catalog: Path,
+    *,
+    end_date: date,
+    days: int,
+    scale: float,
+    seed: int,
+    verticals: Sequence[str] = (FASHION,),
+    heavy_user_events: int = 200,
+    file_format: FileFormat = "parquet",
+) -> dict[str, int]:
+    """Write a world of the sizes of the paper's Table 1 times `scale`: users, items and interactions per category of fashion.
+
+    A shopper keeps to one category, since Table 1 counts users of a category. The rest is as in `make_world`.
+    """
+    sizes = np.array([TABLE_1[category] for category in CATEGORIES[FASHION]]) * scale
+    users = np.maximum(sizes[:, 0].round().astype(np.int64), 1)
+    # A few actions of journeys are lost at the world's end.
+    journeys = sizes[:, 2] / users / (FASHION_ACTIONS + BUYS) * (1 + 0.6 / days)
+
+    def draw(rng: np.random.Generator, count: int) -> tuple[Ints, Ints]:
+        home = rng.choice(len(users), count, p=users / users.sum())
+        # Most come once or twice, few come often.
+        more = np.maximum(journeys - 1, 0.01)[home]
+        return home, 1 + rng.negative_binomial(0.8, 0.8 / (0.8 + more))
+
+    items = {category: max(int(size), 1) for category, size in zip(CATEGORIES[FASHION], sizes[:, 1], strict=True)}
+    size = _Fashion(items, int(users.sum()), draw, 0.0)
+    return _write(raw_interactions, raw_catalog, size, end_date, days, seed, verticals, heavy_user_events, file_format)
+
+
+def _write(
+    raw_interactions: Path,
+    raw_catalog: Path,
+    size: _Fashion,
+    end_date: date,
+    days: int,
+    seed: int,
+    verticals: Sequence[str],
+    heavy_user_events: int,
+    file_format: FileFormat,
+) -> dict[str, int]:
     start = end_date - timedelta(days=days - 1)
-    ids = iter((rng.choice(900_000, len(NOUNS) * items_per_category, replace=False) + 100_000).tolist())
-    shelves = [_stock(rng, category, [str(next(ids)) for _ in range(items_per_category)], start, days) for category in NOUNS]
-    events: list[dict[str, Any]] = []
-    for user in range(user_count):
-        events += _life(rng, f"user-{user:05d}", shelves, start, days)
-    events.sort(key=lambda event: (event["event_at"], event["user_id"]))
-    by_day: dict[str, list[dict[str, Any]]] = {str(start + timedelta(days=day)): [] for day in range(days)}
-    for number, event in enumerate(events):
-        by_day[event["event_at"][:10]].append({"event_id": f"{seed}-{number:07d}", **event})
-    for day, rows in by_day.items():
-        write_lines(raw_interactions / day / "events.jsonl.gz", _as_lines(rows))
-    items = [row for shelf in shelves for row in shelf.rows]
-    write_lines(raw_catalog / str(end_date) / "items.jsonl.gz", _as_lines(sorted(items, key=lambda row: str(row["item_id"]))))
-    actions = [event["action"] for event in events]
-    return {
-        "users": user_count,
-        "items": len(items),
-        "events": len(events),
-        **{name: actions.count(action) for name, action in (("searches", "search"), ("clicks", "click"), ("purchases", "purchase"))},
-    }
+    dates = [start + timedelta(days=day) for day in range(days)]
+    calendar = Calendar(np.array([day.month for day in dates]), np.array([day.weekday() for day in dates]))
+    shops = _shops(size, seed, days, [FASHION, *(name for name in verticals if name != FASHION)])
+    events = _all_events(size, seed, calendar, shops)
+    user_count = int(events.user.max()) + 1
+    if heavy_user_events:
+        events = join([events, _robot(shops[FASHION][0], heavy_user_events, days, user_count)])
+        user_count += 1
+    events, texts = _spelt(in_order(events), [one for part in shops.values() for one in part])
+    stocks = [one.stock for part in shops.values() for one in part]
+    names = _item_ids(seed, sum(map(len, stocks)))
+    raw_interactions.mkdir(parents=True, exist_ok=True)
+    (raw_interactions.parent / SYNTHETIC_MARK).touch()
+    write_events(raw_interactions, events, start, days, texts=texts, item_ids=names, prefix=str(seed), file_format=file_format)
+    snapshots = sorted({*range(0, days, _DAYS_BETWEEN_CATALOGUES), days - 1})
+    text = [item_text(stock, names, start) for stock in stocks]
+    for day in snapshots:
+        rng = np.random.default_rng([seed, 3, day])
+        write_catalog(raw_catalog / str(dates[day]), rng, stocks, text, day, file_format=file_format)
+    counts = np.bincount(events.action, minlength=len(ACTIONS))
+    done = dict(zip(("searches", "clicks", "purchases"), map(int, counts), strict=True))
+    return {"users": user_count, "items": len(names), "events": len(events.user), **done}
 
 
-def _stock(rng: np.random.Generator, category: str, ids: Sequence[str], start: date, days: int) -> Shelf:
-    """Return a category's items: families of one brand, style and noun, each in several colours or sizes."""
-    rows: list[dict[str, Any]] = []
-    families: list[int] = []
-    popularity: list[float] = []
-    seen: set[tuple[str, ...]] = set()
-    while len(rows) < len(ids):
-        noun = NOUNS[category][_skewed(rng, len(NOUNS[category]), 0.5)]
-        brand, style = BRANDS[int(rng.integers(len(BRANDS)))], STYLES[category][_skewed(rng, len(STYLES[category]), 0.5)]
-        season, occasion = SEASONS[int(rng.integers(len(SEASONS)))], OCCASIONS[_skewed(rng, len(OCCASIONS), 0.3)]
-        key = (noun.name, brand.name, style, season)
-        if key in seen:
-            continue
-        seen.add(key)
-        price = noun.price * brand.level * float(rng.lognormal(0, 0.15))
-        fame = float(rng.lognormal(0, 0.8))
-        palette = rng.permutation(len(COLOURS))
-        sizes = rng.permutation(SIZES[noun.sizes])
-        for variant in range(min(int(rng.integers(2, 6)), len(ids) - len(rows))):
-            # Every fifth variant differs from the one before only in size; its title then says the size.
-            same_colour = variant > 0 and len(sizes) > variant and rng.random() < 0.2
-            colour = rows[-1]["colour"] if same_colour else COLOURS[palette[variant]]
-            size = str(sizes[variant % len(sizes)])
-            tail = [colour, *([size] if same_colour else []), *([] if season == "All Season" else [season])]
-            rows.append(
-                {
-                    "item_id": ids[len(rows)],
-                    "title": ", ".join([" ".join(filter(None, (brand.name, noun.gender, style, noun.name))), *tail]),
-                    "category": category,
-                    "brand": brand.name,
-                    "colour": colour,
-                    "size": size,
-                    "price": round(price, 2),
-                    "currency": "EUR",
-                    "in_stock": bool(rng.random() > 0.05),
-                    # 6% come on sale in the second half of the world's days: items that training has seen little of.
-                    "first_available_date": str(
-                        start
-                        + timedelta(days=int(rng.integers(days // 2, days)) if rows and rng.random() < 0.06 else -int(rng.integers(1, 400)))
-                    ),
-                    "image_url": None,
-                    "attributes": {"type": noun.name, "style": style, "season": season, "occasion": occasion}
-                    | ({"gender": noun.gender} if noun.gender else {}),
-                }
-            )
-            families.append(len(seen))
-            popularity.append(fame * float(rng.lognormal(0, 0.5)))
-    facets = {name: np.array([row["attributes"][name] for row in rows]) for name in ("type", "style", "season", "occasion")}
-    facets |= {name: np.array([row[name] for row in rows]) for name in ("brand", "colour")}
-    return Shelf(
-        category,
-        rows,
-        facets,
-        np.array(families),
-        np.log(np.array(popularity)),
-        np.array([row["price"] for row in rows]),
-        np.array([(date.fromisoformat(row["first_available_date"]) - start).days for row in rows]),
+def _shops(size: _Fashion, seed: int, days: int, verticals: Sequence[str]) -> dict[str, list[Shop]]:
+    """Return the shops of each vertical; other verticals have as many items on sale at a time as all of fashion."""
+    shops: dict[str, list[Shop]] = {}
+    first = first_query = 0
+    for vertical in verticals:
+        if vertical not in VERTICALS:
+            raise UserError(f"no vertical {vertical!r}; there are {', '.join(VERTICALS)}")
+        shops[vertical] = []
+        for category in CATEGORIES[vertical]:
+            count = size.items[category] if vertical == FASHION else items_ever(vertical, sum(size.items.values()), days)
+            # So many that there are several times more families to be made than are needed.
+            per_brand = len(NOUNS[category]) * len(STYLES[category]) * (len(SEASONS) if vertical == FASHION else 1)
+            rng = np.random.default_rng([seed, 1, first])
+            stock = make_stock(rng, category, first=first, count=count, days=days, labels=brands(max(10, count // per_brand)))
+            one = Shop(stock, days, first_query)
+            first, first_query = first + count, first_query + one.query_count
+            shops[vertical].append(one)
+    return shops
+
+
+def _all_events(size: _Fashion, seed: int, calendar: Calendar, shops: Mapping[str, list[Shop]]) -> Events:
+    """Return the events of all verticals."""
+    starts = range(0, size.user_count, _BLOCK)
+    blocks = [_block(size, seed, calendar, shops[FASHION], first, min(_BLOCK, size.user_count - first)) for first in starts]
+    parts = [join(blocks)]
+    first = size.user_count
+    for vertical in list(shops)[1:]:
+        needed = round(len(_first_users(parts[0])) / VERTICALS[vertical].queries)
+        parts.append(_with_different_queries(size, seed, calendar, shops[vertical], first, needed))
+        first = int(parts[-1].user.max()) + 1
+    return join(parts)
+
+
+def _spelt(events: Events, shops: Sequence[Shop]) -> tuple[Events, list[str]]:
+    """Return the events with `query` a place in the returned list of texts."""
+    codes, query = np.unique(events.query, return_inverse=True)
+    owners = np.searchsorted([one.first_query for one in shops], codes, side="right") - 1
+    texts = ["" if code == NOTHING else query_text(shops[owner], code) for owner, code in zip(owners.tolist(), codes.tolist(), strict=True)]
+    return replace(events, query=query), texts
+
+
+def _block(size: _Fashion, seed: int, calendar: Calendar, shops: Sequence[Shop], first: int, count: int) -> Events:
+    """Return the events of the users from `first` on."""
+    rng = np.random.default_rng([seed, 2, first])
+    home, journeys = size.draw(rng, count)
+    categories = [one.stock.category for one in shops]
+    brand_count = min(len(one.stock.words["brand"]) for one in shops)
+    shoppers = make_shoppers(rng, home % len(shops), first=first, categories=categories, brand_count=brand_count, days=calendar.days)
+    return shop(rng, shoppers, shops, journeys, wander=size.wander, calendar=calendar)
+
+
+def _first_users(events: Events) -> Ints:
+    """Return, for each day and query of it, the lowest user who typed it, in ascending order."""
+    rows = np.flatnonzero(events.action == SEARCH)
+    day_and_query = events.second[rows] // 86_400 * (int(events.query.max()) + 1) + events.query[rows]
+    order = np.lexsort((events.user[rows], day_and_query))
+    ordered = day_and_query[order]
+    return np.sort(events.user[rows][order][np.concatenate([[True], ordered[1:] != ordered[:-1]])])
+
+
+def _with_different_queries(size: _Fashion, seed: int, calendar: Calendar, shops: Sequence[Shop], first: int, needed: int) -> Events:
+    """Return the events of as many users, from `first` on, as make so many different queries, those of each day counted anew."""
+    blocks: list[Events] = []
+    count = max(1, min(_BLOCK, size.user_count // 2))
+    for start in range(first, first + 4 * size.user_count + count, count):
+        blocks.append(_block(size, seed, calendar, shops, start, count))
+        typed = _first_users(join(blocks))
+        if len(typed) >= needed:
+            return _of_users(join(blocks), int(typed[max(needed - 1, 0)]))
+    raise UserError(
+        f"{shops[0].stock.category}: {needed / calendar.days:,.0f} different queries a day are wanted, more than its words can make; "
+        "make the world with fewer shoppers or more days"
     )
 
 
-def _life(rng: np.random.Generator, user_id: str, shelves: Sequence[Shelf], start: date, days: int) -> list[dict[str, Any]]:
-    """Return all events of one user: a number of journeys, most of them in the user's home category."""
-    taste = _taste(rng, len(shelves))
-    # One user in twelve has only just come: a single journey.
-    journey_count = 1 if rng.random() < 1 / 12 else 4 + int(rng.poisson(3))
-    first_days = np.sort(rng.integers(0, days, journey_count))
-    events: list[dict[str, Any]] = []
-    for first_day in first_days.tolist():
-        shelf = shelves[taste.home if rng.random() < 0.8 else int(rng.integers(len(shelves)))]
-        events += [{"user_id": user_id, **event} for event in _journey(rng, taste, shelf, start=start, days=days, first_day=first_day)]
-    return events
+def _of_users(events: Events, last: int) -> Events:
+    """Return the events of the users up to `last`."""
+    kept = events.user <= last
+    searches = kept & (events.action == SEARCH)
+    pages = events.page[searches]
+    columns = {name: getattr(events, name)[kept] for name in Events.__dataclass_fields__ if name not in ("shown", "paid", "page")}
+    page = np.full(len(kept), NOTHING)
+    page[searches] = np.arange(len(pages))
+    return Events(**columns, page=page[kept], shown=events.shown[pages], paid=events.paid[pages])
 
 
-def _taste(rng: np.random.Generator, category_count: int) -> Taste:
-    categories = list(NOUNS)
-    home = _skewed(rng, category_count, 0.3)
-    likes = {
-        "colour": _some(rng, COLOURS, 2),
-        "style": _some(rng, STYLES[categories[home]], 2),
-        "brand": _some(rng, [brand.name for brand in BRANDS], 2),
-        "occasion": _some(rng, OCCASIONS, 1),
-    }
-    return Taste(home, "Women's" if rng.random() < 0.6 else "Men's", likes, float(rng.normal(0, 0.4)))
-
-
-def _journey(rng: np.random.Generator, taste: Taste, shelf: Shelf, *, start: date, days: int, first_day: int) -> list[dict[str, Any]]:
-    """Return one path: one to three sessions of searching for one kind of thing, and mostly a purchase at its end."""
-    on_sale = set(shelf.facets["type"][shelf.day_number <= first_day].tolist())
-    nouns = [noun for noun in NOUNS[shelf.category] if noun.name in on_sale]
-    weights = np.array(
-        [(3.0 if noun.gender == taste.gender else 1.0 if not noun.gender else 0.1) / (1 + i) ** 0.5 for i, noun in enumerate(nouns)]
+def _robot(one: Shop, count: int, days: int, user: int) -> Events:
+    """Return what a robot does: from the middle of the world on, a search and the first nine of its results, over and over."""
+    number = np.arange(count)
+    per_second = max(_ROBOT_EVENTS_PER_SECOND, -(-2 * count // (days * 86_400)))
+    lasts = count // per_second + 1
+    begin = min(days // 2 * 86_400 + 2 * 3600, days * 86_400 - lasts)
+    stock = one.stock
+    there = np.flatnonzero((stock.arrives <= begin // 86_400) & (stock.leaves > (begin + lasts) // 86_400))
+    turn, step = number // 10, number % 10
+    width = min(RESULTS, len(there))
+    shown = np.full((turn[-1] + 1, SHOWN), NOTHING, np.int32)
+    shown[:, :width] = there[(10 * np.arange(len(shown))[:, None] + np.arange(width)) % len(there)] + stock.first
+    is_search = step == 0
+    place = np.where(is_search, 0, (step - 1) % width)
+    return Events(
+        second=begin + number // per_second,
+        user=np.full(count, user),
+        step=number,
+        action=np.where(is_search, SEARCH, CLICK).astype(np.int8),
+        query=np.where(is_search, one.broad_query(turn), NOTHING),
+        item=np.where(is_search, NOTHING, shown[turn, place]),
+        position=np.where(is_search, NOTHING, place + 1),
+        sponsored=np.zeros(count, bool),
+        device=np.zeros(count, np.int8),
+        page=np.where(is_search, turn, NOTHING),
+        shown=shown,
+        paid=np.zeros(shown.shape, bool),
     )
-    noun = nouns[int(rng.choice(len(nouns), p=weights / weights.sum()))]
-    session_count = 1 + int(rng.random() < 0.4) + int(rng.random() < 0.1)
-    buys = rng.random() < 0.85
-    events: list[dict[str, Any]] = []
-    day = first_day
-    for session in range(session_count):
-        at = datetime.combine(start + timedelta(days=day), time(7), UTC) + timedelta(seconds=int(rng.integers(0, 15 * 3600)))
-        facet, value = _modifier(rng, taste, shelf, narrow=session > 0, month=at.month)
-        shown = _search(rng, shelf, noun=noun.name, facet=facet, value=value, day=day)
-        last = session == session_count - 1
-        bought = _choose(rng, taste, shelf, shown, 1, steepness=1.3)[0] if last and buys else None
-        seen = _compared(rng, taste, shelf, shown, bought)
-        query = _wording(rng, noun, value)
-        actions = [{"action": "search", "query": query, "results": [shelf.rows[i]["item_id"] for i in shown]}]
-        actions += [_item_action("click", shelf, shown, i) for i in seen]
-        actions += [_item_action("purchase", shelf, shown, bought)] if bought is not None else []
-        for action in actions:
-            events.append({"event_at": f"{at:%Y-%m-%dT%H:%M:%SZ}", **_EMPTY, **action})
-            at += timedelta(seconds=int(rng.integers(8, 180)))
-        day += int(rng.integers(1, 3))
-        if day >= days:  # the world ends before the journey does: an open path
-            break
-    return events
 
 
-_EMPTY: dict[str, Any] = {"action": None, "query": None, "item_id": None, "position": None, "results": None}
-
-
-def _modifier(rng: np.random.Generator, taste: Taste, shelf: Shelf, *, narrow: bool, month: int) -> tuple[str, str]:
-    """Return what a query asks for beside the noun as (facet, value); ("", "") for a broad query."""
-    odds = (0.1, 0.4, 0.3, 0.1, 0.1) if narrow else (0.45, 0.25, 0.16, 0.07, 0.07)
-    facet = ("", "colour", "style", "season", "occasion")[int(rng.choice(5, p=odds))]
-    if not facet:
-        return "", ""
-    values = {"colour": COLOURS, "style": STYLES[shelf.category], "season": _coming_seasons(month), "occasion": OCCASIONS}[facet]
-    liked = sorted(set(values) & taste.likes.get(facet, frozenset()))
-    return facet, str(rng.choice(liked)) if liked and rng.random() < 0.6 else values[_skewed(rng, len(values), 0.8)]
-
-
-def _coming_seasons(month: int) -> tuple[str, ...]:
-    """Return the four seasons beginning with the one that shoppers of that month dress for."""
-    year = ("Winter", "Spring", "Summer", "Autumn")
-    now = month % 12 // 3
-    return year[now:] + year[:now]
-
-
-def _search(rng: np.random.Generator, shelf: Shelf, *, noun: str, facet: str, value: str, day: int) -> NDArray[np.int64]:
-    """Return the items of the shelf shown for a query, best first: by relevance, then popularity, with a little daily noise."""
-    relevance = 6.0 * (shelf.facets["type"] == noun)
-    if facet:
-        relevance = relevance + 2.5 * (shelf.facets[facet] == value)
-    score = relevance + shelf.popularity + rng.normal(0, 0.15, len(shelf.rows))
-    score[(shelf.day_number > day) | (shelf.facets["type"] != noun)] = -math.inf
-    best: NDArray[np.int64] = np.argsort(-score, kind="stable")[: min(RESULTS_PER_SEARCH, int(np.isfinite(score).sum()))]
-    return best
-
-
-def _choose(rng: np.random.Generator, taste: Taste, shelf: Shelf, shown: NDArray[np.int64], count: int, *, steepness: float) -> list[int]:
-    """Return different items of those shown, drawn by taste and position: each is `position ** -steepness` as likely to be looked at."""
-    liking = sum(0.7 * np.isin(shelf.facets[facet][shown], sorted(liked)) for facet, liked in taste.likes.items())
-    typical = np.log(shelf.price[shown]) - np.log(shelf.price[shown]).mean()
-    appeal = np.exp(liking - np.abs(typical - taste.price_level)) * np.arange(1, len(shown) + 1) ** -steepness
-    return [int(i) for i in rng.choice(shown, min(count, len(shown)), replace=False, p=appeal / appeal.sum())]
-
-
-def _compared(rng: np.random.Generator, taste: Taste, shelf: Shelf, shown: NDArray[np.int64], bought: int | None) -> list[int]:
-    """Return the items clicked before the decision; a buyer mostly compares the variants of what is bought, too."""
-    seen = _choose(rng, taste, shelf, shown, int(rng.integers(1, 5)), steepness=0.8)
-    if bought is not None:
-        variants = np.flatnonzero((shelf.family == shelf.family[bought]) & np.isin(np.arange(len(shelf.rows)), shown))
-        seen += [int(i) for i in rng.permutation(variants)[:2] if rng.random() < 0.7]
-        seen += [bought] if rng.random() < 0.7 else []
-    return list(dict.fromkeys(seen))
-
-
-def _item_action(action: str, shelf: Shelf, shown: NDArray[np.int64], item: int) -> dict[str, Any]:
-    return {"action": action, "item_id": shelf.rows[item]["item_id"], "position": int(np.flatnonzero(shown == item)[0]) + 1}
-
-
-def _wording(rng: np.random.Generator, noun: Any, value: str) -> str:
-    """Return one of the ways in which people type the same wish; one in fourteen has a slip of the finger."""
-    thing = noun.name.lower()
-    plain = f"{value} {thing}".strip().lower()
-    kind = rng.random()
-    if kind < 0.6:
-        return plain
-    if kind < 0.78:
-        return f"{noun.gender.lower().replace(chr(39), '')} {plain}".strip()
-    if kind < 0.93:
-        return f"{noun.short} {value}".strip().lower()
-    return misspell(plain, int(rng.integers(1, len(plain) - 1)))
-
-
-def _some(rng: np.random.Generator, values: Sequence[str], count: int) -> frozenset[str]:
-    return frozenset(str(value) for value in rng.choice(values, count, replace=False))
-
-
-def _skewed(rng: np.random.Generator, count: int, exponent: float) -> int:
-    """Return an index below `count`, the smaller the likelier (Zipf's law with that exponent)."""
-    weights = np.arange(1, count + 1) ** -exponent
-    return int(rng.choice(count, p=weights / weights.sum()))
-
-
-def _as_lines(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+def _item_ids(seed: int, count: int) -> Ints:
+    """Return different numbers of equally many digits, six at least, in no order."""
+    digits = 6
+    while count > 9 * 10 ** (digits - 1) // 50:
+        digits += 1
+    low = 10 ** (digits - 1)
+    ids: Ints = np.random.default_rng([seed, 0]).choice(9 * low, count, replace=False) + low
+    return ids

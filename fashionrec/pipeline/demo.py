@@ -9,7 +9,6 @@ from fashionrec.ingest.world import make_world
 from fashionrec.pipeline import show
 from fashionrec.pipeline.registry import STEPS
 from fashionrec.pipeline.runner import new_run, run_steps
-from fashionrec.pipeline.steps.evaluate import SYNTHETIC_MARK
 from fashionrec.settings import Settings
 
 RUN_DATE = date(2026, 3, 1)
@@ -34,8 +33,6 @@ def run(settings: Settings, run_date: date, console: Console, *, users: int) -> 
         seed=1,
     )
     console.print(", ".join(f"{value:,} {name}" for name, value in counts.items()), highlight=False, soft_wrap=True)
-    # The report of such a folder says so on its first line.
-    Path(this.path("raw_interactions")).parent.joinpath(SYNTHETIC_MARK).touch()
     run_steps(this, STEPS, console)
     show.summary(this, console)
     console.print("\nAll data above is synthetic. Look further:", style="bold")

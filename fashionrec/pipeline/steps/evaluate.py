@@ -13,6 +13,7 @@ from fashionrec.evaluate.characteristics import characteristic_rows
 from fashionrec.evaluate.examples import example_paths
 from fashionrec.evaluate.protocol import CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
 from fashionrec.evaluate.report import write_report
+from fashionrec.ingest.world_words import SYNTHETIC_MARK
 from fashionrec.lake import tables
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.step import Run, Step
@@ -30,7 +31,6 @@ MONITORED = (
     "campaign_feed",
     "evaluations",
 )
-SYNTHETIC_MARK = "SYNTHETIC"
 
 
 def evaluate(run: Run) -> None:
