@@ -1,4 +1,4 @@
-"""Quality gates: Great Expectations suites generated from the table specifications."""
+"""Quality gates: Great Expectations suites made from the table specifications and from what the last good days looked like."""
 
 from fashionrec.quality.gate import GateError, check_rows
 

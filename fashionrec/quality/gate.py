@@ -2,37 +2,115 @@
 
 import logging
 import os
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import date
+from numbers import Real
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as f
 
 from fashionrec.errors import UserError
 from fashionrec.lake.spec import TableSpec
+from fashionrec.lake.tables import table_exists
+from fashionrec.quality.page import Check, TableResult, write_page
+from fashionrec.quality.profile import Profile, good_days, median_day, profile_days
+from fashionrec.quality.suite import KEY_JOINT, Expected, drift_suite, expectation_suite, row_count_suite
+from fashionrec.settings.model import Quality
 
 
 class GateError(UserError):
     """New rows failed a critical expectation; the table was left as it was."""
 
 
-def expectation_suite(spec: TableSpec) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return (class name, severity, arguments) of every expectation that a specification implies or states."""
-    suite: list[tuple[str, str, dict[str, Any]]] = [
-        ("ExpectColumnValuesToNotBeNull", "critical", {"column": column.name}) for column in spec.columns if not column.nullable
-    ]
-    if len(spec.primary_key) > 1:
-        suite.append(("ExpectCompoundColumnsToBeUnique", "critical", {"column_list": list(spec.primary_key)}))
-    elif spec.primary_key:
-        suite.append(("ExpectColumnValuesToBeUnique", "critical", {"column": spec.primary_key[0]}))
-    suite += [(e.expect, e.severity, dict(e.model_extra or {})) for e in spec.expectations]
-    return suite
+class Passed(NamedTuple):
+    """What a gate let through with: the number of rows, the warnings (one line each), and each day's profile by its ISO date."""
+
+    row_count: int
+    warnings: list[str]
+    profile: dict[str, dict[str, Any]]
 
 
-def check_rows(rows: DataFrame, spec: TableSpec) -> list[str]:
-    """Run a table's suite on its new rows and return the warnings, one line each.
+def check_rows(
+    rows: DataFrame,
+    spec: TableSpec,
+    *,
+    path: str,
+    run_date: date,
+    days: Sequence[date],
+    scope: Mapping[str, str],
+    limits: Quality,
+    folder: Path,
+) -> Passed:
+    """Run a table's suite on the rows that are to be published, and write the day's page of data docs, whatever the outcome.
+
+    Args:
+        rows: the new rows; read several times, so not a plan that is costly to run.
+        spec: their table.
+        path: where the table lies; its last good days are what the rows are compared with.
+        run_date: the run's date.
+        days: the days that the rows are to replace.
+        scope: the part of those days that they are to replace.
+        limits: the settings' `quality`.
+        folder: of the run date's reports.
 
     Raises:
-        GateError: one line naming every critical expectation that failed and how many rows did not meet it.
+        GateError: one line naming every critical expectation that failed, what was seen, and the page.
     """
+    new = {} if spec.kind == "history" else profile_days(rows, spec)
+    row_count = rows.count() if spec.kind == "history" else sum(day.rows for day in new.values())
+    before = (
+        {}
+        if spec.kind == "history"
+        else good_days(rows.sparkSession, path, before=run_date, count=limits.good_days, scope=scope, published_now=new)
+    )
+    past = median_day(list(before.values())) if before and run_date in new else None
+    replaced = _replaced(rows, spec, path, days, scope, new, row_count)
+    suite = row_count_suite(spec, limits, replaced=replaced, today=run_date, past=past)
+    if row_count:
+        suite += expectation_suite(spec, run_date)
+        if past:
+            suite += drift_suite(spec, limits, today=run_date, now=new[run_date], past=past)
+    checks = _validate(rows, spec, suite, row_count)
+    page = write_page(folder, run_date, TableResult.of(spec.table, scope, row_count, checks, new.get(run_date), before, past))
+    failed = [check for check in checks if not check.success]
+    critical = [check.line for check in failed if check.severity == "critical"]
+    if critical:
+        advice = "; --set quality.min_rows_rate=0 publishes fewer rows all the same" if _only_too_few(failed, row_count) else ""
+        raise GateError(f"{spec.table}: not published, the table is as it was: {'; '.join(critical)}{advice}. See {page}")
+    profile = {str(day): figures.model_dump(exclude_defaults=True) for day, figures in sorted(new.items())}
+    return Passed(row_count, [f"{spec.table}: {check.line}" for check in failed], profile)
+
+
+def _only_too_few(failed: Sequence[Check], row_count: int) -> bool:
+    return row_count > 0 and all("row_count" in check.expectation for check in failed if check.severity == "critical")
+
+
+def _replaced(
+    rows: DataFrame,
+    spec: TableSpec,
+    path: str,
+    days: Sequence[date],
+    scope: Mapping[str, str],
+    new: Mapping[date, Profile],
+    row_count: int,
+) -> dict[date | None, tuple[int, int]]:
+    """Return the new rows and those that they replace, by day; a history is one piece without a day."""
+    if not table_exists(rows.sparkSession, path):
+        return {}
+    there = rows.sparkSession.read.format("delta").load(path)
+    if spec.kind == "history":
+        return {None: (row_count, there.count())}
+    for column, value in scope.items():
+        there = there.where(f.col(column) == value)
+    counts = there.where(f.col(spec.day_column).isin(*days)).groupBy(spec.day_column).count().collect()
+    return {day: (new[day].rows if day in new else 0, count) for day, count in counts}
+
+
+def _validate(rows: DataFrame, spec: TableSpec, suite: Sequence[Expected], row_count: int) -> list[Check]:
+    """Return the outcome of each expectation of a suite."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx  # 7 s: only where a gate runs
 
@@ -40,24 +118,46 @@ def check_rows(rows: DataFrame, spec: TableSpec) -> list[str]:
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
+    # A key of several columns is looked at as one.
+    for key in {str(one.arguments.get("column", "")) for one in suite}:
+        if KEY_JOINT in key:
+            rows = rows.withColumn(key, f.struct(*key.split(KEY_JOINT)))
     source = context.data_sources.add_spark(name=spec.table, persist=False)
     batch = source.add_dataframe_asset(name=spec.table).add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": rows})
-    suite = gx.ExpectationSuite(name=spec.table)
-    for name, severity, arguments in expectation_suite(spec):
-        suite.add_expectation(getattr(gx.expectations, name)(severity=severity, **arguments))
-    result = batch.validate(suite)
-    failed = [(one.expectation_config, one) for one in result.results if not one.success]
-    lines = {
-        severity: [_line(config, one) for config, one in failed if config.severity == severity] for severity in ("critical", "warning")
-    }
-    if lines["critical"]:
-        raise GateError(f"{spec.table}: not published, the table is as it was: {'; '.join(lines['critical'])}")
-    return [f"{spec.table}: {line}" for line in lines["warning"]]
+    expectations = gx.ExpectationSuite(name=spec.table)
+    for number, one in enumerate(suite):
+        made = getattr(gx.expectations, one.expect)(severity=one.severity, meta={"number": number}, **one.arguments)
+        expectations.add_expectation(made)
+    # Values of rows that are not as expected stay out of logs and pages: they may be those of a user.
+    result = batch.validate(expectations, result_format={"result_format": "BASIC", "partial_unexpected_count": 0})
+    checks = {one.expectation_config.meta["number"]: _check(one, suite, row_count) for one in result.results}
+    return [checks[number] for number in sorted(checks)]
 
 
-def _line(config: Any, result: Any) -> str:
+def _check(result: Any, suite: Sequence[Expected], row_count: int) -> Check:
+    config = result.expectation_config
+    expected = suite[config.meta["number"]]
+    return Check(config.type, expected.about or _sentence(result), expected.severity, _observed(result, row_count), bool(result.success))
+
+
+def _sentence(result: Any) -> str:
+    """Return Great Expectations' own sentence for what was expected."""
+    result.render()
+    value = result.expectation_config.rendered_content[0].value
+    words = {name: f"{given['value']:g}" if isinstance(given["value"], float) else given["value"] for name, given in value.params.items()}
+    return Template(value.template).safe_substitute(words).rstrip(".")
+
+
+def _observed(result: Any, row_count: int) -> str:
     if (result.exception_info or {}).get("raised_exception"):
-        return f"{config.type} could not run: {result.exception_info['exception_message']}"
-    arguments = {key: value for key, value in config.kwargs.items() if key not in ("batch_id", "severity")}
-    count = (result.result or {}).get("unexpected_count", "?")
-    return f"{config.type}({', '.join(f'{k}={v}' for k, v in arguments.items())}) missed by {count} rows"
+        return f"it could not run: {result.exception_info['exception_message']}"
+    found = result.result or {}
+    if "unexpected_count" in found:
+        return f"{found['unexpected_count']:,} of {found['element_count']:,} rows not so" if found["unexpected_count"] else "all rows so"
+    value = found.get("observed_value")
+    if result.expectation_config.type == "expect_column_proportion_of_unique_values_to_be_between":
+        repeated = round((1 - (value or 0)) * row_count)
+        return f"{repeated:,} of {row_count:,} rows repeat a key" if repeated else "no key twice"
+    if result.expectation_config.type == "expect_table_row_count_to_be_between":
+        return f"{value:,} rows" if value else "no rows"
+    return f"{float(value):.4g}" if isinstance(value, Real) else str(value)

@@ -154,10 +154,17 @@ class Campaign(Section):
 
 class Evaluate(Section):
     k: Positive
+    verticals: dict[str, tuple[str, ...]]
+    calendar_attributes: tuple[str, ...]
 
 
 class Quality(Section):
+    good_days: Positive
     min_rows_rate: Share
+    max_rows_rate: PositiveFloat
+    max_null_change: Share
+    max_mean_change: PositiveFloat
+    max_share_divergence: PositiveFloat
 
 
 class Settings(Section):

@@ -48,21 +48,6 @@ def test_an_empty_frame_does_not_delete_the_day(spark, make_run):
     assert ids(make_run().read("items")) == ["a"]
 
 
-def test_a_tiny_day_is_published_only_when_told_so(spark, make_run):
-    make_run(run_date=YESTERDAY).write("items", items(spark, *"abcd"))
-    with pytest.raises(GateError, match=r"1 rows, 4 on 2026-02-28; below 50%"):
-        make_run().write("items", items(spark, "a"))
-    make_run("quality.min_rows_rate=0").write("items", items(spark, "a"))
-    assert ids(make_run().read("items")) == ["a"]
-
-
-def test_duplicate_keys_stop_at_the_gate_and_leave_the_table_as_it_was(spark, make_run):
-    make_run().write("items", items(spark, "a"))
-    with pytest.raises(GateError, match=r"items: not published.*unique.*missed by 2 rows"):
-        make_run().write("items", items(spark, "b", "b"))
-    assert ids(make_run().read("items")) == ["a"]
-
-
 def test_every_difference_of_the_schema_is_listed_at_once(spark, make_run):
     frame = items(spark, "a").drop("title").selectExpr("*", "1 AS extra").withColumn("price", lit("x"))
     with pytest.raises(SchemaError) as error:

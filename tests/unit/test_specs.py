@@ -1,11 +1,13 @@
 """A table specification gives the schema, the keys and the dictionary, and says where it is wrong."""
 
+from datetime import date
+
 import pytest
 from pydantic import ValidationError
 
 from fashionrec.lake.spec import TableSpec, table_spec, table_specs
 from fashionrec.pipeline.show import data_dictionary
-from fashionrec.quality.gate import expectation_suite
+from fashionrec.quality.suite import expectation_suite
 from fashionrec.settings import resource
 
 SPECS = {spec.table: spec for spec in table_specs()}
@@ -36,10 +38,11 @@ def test_an_unknown_table_is_named():
 
 
 def test_the_suite_holds_the_key_the_nulls_and_what_is_declared():
-    suite = expectation_suite(SPECS["recommendations"])
-    assert ("ExpectCompoundColumnsToBeUnique", "critical", {"column_list": ["run_date", "user_id", "category", "rank"]}) in suite
-    assert ("ExpectColumnValuesToNotBeNull", "critical", {"column": "reason"}) in suite
-    assert ("ExpectCompoundColumnsToBeUnique", "critical", {"column_list": ["user_id", "category", "item_id"]}) in suite
+    suite = {(one.expect, one.severity, one.arguments["column"]) for one in expectation_suite(SPECS["recommendations"], date(2026, 3, 1))}
+    unique = "ExpectColumnProportionOfUniqueValuesToBeBetween"
+    assert (unique, "critical", "run_date + user_id + category + rank") in suite
+    assert (unique, "critical", "user_id + category + item_id") in suite
+    assert ("ExpectColumnValuesToNotBeNull", "critical", "reason") in suite
 
 
 def test_the_data_dictionary_in_docs_is_that_of_the_schemas():
