@@ -1,6 +1,6 @@
 """Sessions, sequences per user and category, and their splits (paper section 3.2)."""
 
 from fashionrec.sequences.examples import build_examples
-from fashionrec.sequences.sessions import attach_items, attribute_searches, left_out, sessionize
+from fashionrec.sequences.sessions import attribute_searches, describe_items, left_out, sessionize, set_robots_aside, with_prices
 
-__all__ = ["attach_items", "attribute_searches", "build_examples", "left_out", "sessionize"]
+__all__ = ["attribute_searches", "build_examples", "describe_items", "left_out", "sessionize", "set_robots_aside", "with_prices"]

@@ -4,17 +4,20 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from fashionrec.sequences import attach_items, attribute_searches, build_examples, left_out, sessionize
+from fashionrec.sequences import attribute_searches, build_examples, describe_items, left_out, sessionize, with_prices
 from tests.builders import click, item, purchase, search, table_rows
 from tests.conftest import RUN_DATE
 
+ALWAYS = {"describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
 ITEMS = [item(name) for name in "abcdefghijklmnopq"] + [item("shoe", category="Footwear")]
 
 
 @pytest.fixture
 def attributed(spark):
     def make(*events, items=ITEMS):
-        frame = attach_items(table_rows(spark, "interactions", *events), table_rows(spark, "items", *items))
+        versions = [{**ALWAYS, **{name: value for name, value in one.items() if name != "price"}} for one in items]
+        priced = with_prices(table_rows(spark, "item_versions", *versions), table_rows(spark, "items", *items))
+        frame = describe_items(table_rows(spark, "interactions", *events), priced)
         return frame.transform(sessionize, gap_minutes=30).transform(attribute_searches)
 
     return make
@@ -25,7 +28,7 @@ def examples(attributed):
     """Return a function from events to the examples: {split: rows in order of time}."""
 
     def make(*events, items=ITEMS, **settings):
-        settings = {"run_date": RUN_DATE, "max_actions": 50, "max_train_examples": 10, "min_actions": 1, **settings}
+        settings = {"run_date": RUN_DATE, "max_actions": 50, "max_train_examples": 10, "min_actions": 1, "validation_days": 7, "test_days": 7, **settings}
         rows = build_examples(attributed(*events, items=items), **settings).collect()
         rows.sort(key=lambda row: (row.user_id, row.category, str(row.target_at)))
         return {split: [row for row in rows if row.split == split] for split in ("train", "validation", "test", "score")}

@@ -4,14 +4,16 @@ from pyspark.sql import Observation
 
 from fashionrec.memory import attribute_queries, build_query_products, exposures, hit_rates, look_up, results_without_item
 from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.steps.sequences import people
 from fashionrec.sequences import sessionize
 
 
 def write_query_products(run: Run) -> None:
     """Write each query's top products as of each date of the grid."""
     settings = run.settings.memory
-    sessions = run.read("interactions").transform(sessionize, gap_minutes=run.settings.sequences.session_gap_minutes)
-    events = attribute_queries(sessions)
+    sequences = run.settings.sequences
+    sessions = run.read("interactions").transform(sessionize, gap_minutes=sequences.session_gap_minutes)
+    events = sessions.transform(people, settings=sequences).transform(attribute_queries)
     shown = exposures(
         events,
         run.read("items"),

@@ -2,42 +2,60 @@
 
 from datetime import timedelta
 
-from pyspark.sql import Observation
+from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as f
 
 from fashionrec.pipeline.step import Run, Step
-from fashionrec.sequences import attach_items, attribute_searches, build_examples, left_out, sessionize
+from fashionrec.sequences import attribute_searches, build_examples, describe_items, left_out, sessionize, set_robots_aside, with_prices
+from fashionrec.settings.model import Sequences
 
 
 def build_sequences(run: Run) -> None:
     """Write one row per user, category and purchase to predict, and one per open path."""
+    first_day = run.run_date - timedelta(days=run.settings.sequences.history_days)
+    events = run.read("interactions").where(f.col("event_date") >= f.lit(first_day))
+    robots, without = Observation(), Observation()
     settings = run.settings.sequences
-    items = run.read("items")
-    first_day = run.run_date - timedelta(days=settings.history_days)
-    counts = Observation()
-    events = (
-        run.read("interactions")
-        .where(f.col("event_date") >= f.lit(first_day))
-        .transform(attach_items, items)
-        .transform(sessionize, gap_minutes=settings.session_gap_minutes)
-        .transform(attribute_searches)
-        .observe(counts, *left_out())
-    )
+    versions = with_prices(run.read("item_versions"), run.read("items"))
+    attributed = attributed_events(events, versions, robots, settings=settings)
     examples = build_examples(
-        events,
+        attributed.observe(without, *left_out()),
         run_date=run.run_date,
         max_actions=settings.max_actions,
         max_train_examples=settings.max_train_examples,
         min_actions=settings.min_actions,
+        validation_days=settings.validation_days,
+        test_days=settings.test_days,
     )
     run.write("sequences", examples)
-    run.figures.update(counts.get)
+    run.figures.update({**without.get, **robots.get})
+
+
+def attributed_events(events: DataFrame, versions: DataFrame, robots: Observation | None = None, *, settings: Sequences) -> DataFrame:
+    """Return people's events with item, session and category; `robots` observes those of others."""
+    return (
+        events.transform(describe_items, versions)
+        .transform(sessionize, gap_minutes=settings.session_gap_minutes)
+        .transform(people, robots, settings=settings)
+        .transform(attribute_searches)
+    )
+
+
+def people(events: DataFrame, robots: Observation | None = None, *, settings: Sequences) -> DataFrame:
+    """Return the events without those of robots and shared accounts, by the thresholds of the settings."""
+    return set_robots_aside(
+        events,
+        robots,
+        max_events_per_minute=settings.max_events_per_minute,
+        max_events_per_day=settings.max_events_per_day,
+        max_purchases=settings.max_purchases,
+    )
 
 
 STEPS: tuple[Step, ...] = (
     Step(
         "build_sequences",
-        reads=("interactions", "items"),
+        reads=("interactions", "items", "item_versions"),
         writes=("sequences",),
         run=build_sequences,
         about="Turn interactions into one path per user and category, with the purchase to predict",
