@@ -1,4 +1,4 @@
-"""The command for people: fashionrec demo | run | import | show | tables | doctor."""
+"""The command for people: fashionrec demo | run | import | world | show | tables | pseudonym | doctor."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fashionrec.errors import UserError
+from fashionrec.ingest.importers import importers
 from fashionrec.pipeline import demo, doctor, show
 from fashionrec.pipeline.job import add_run_arguments, add_settings_arguments, parse_date
 from fashionrec.pipeline.registry import STEPS, select_steps
@@ -47,12 +48,32 @@ def _run(options: argparse.Namespace, console: Console) -> None:
 
 
 def _import(options: argparse.Namespace, console: Console) -> None:
-    from fashionrec.ingest.hm import import_hm
-
+    importer = importers()[options.name]
     run = new_run(_settings(options), parse_date("1970-01-01"))
-    counts = import_hm(Path(options.source), Path(run.path("raw_interactions")), Path(run.path("raw_catalog")))
+    counts = importer.import_files(Path(options.source), Path(run.path("raw_interactions")), Path(run.path("raw_catalog")))
     for name, value in counts.items():
         console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}", highlight=False)
+    console.print("What the data does not say:", *(f"- {gap}" for gap in importer.gaps), sep="\n", highlight=False, soft_wrap=True)
+
+
+def _world(options: argparse.Namespace, console: Console) -> None:
+    from fashionrec.ingest.world import make_table_1_world
+
+    run = new_run(_settings(options), options.run_date)
+    root = Path(run.path("raw_interactions"))
+    counts = make_table_1_world(
+        root,
+        Path(run.path("raw_catalog")),
+        end_date=options.run_date,
+        days=options.days,
+        scale=options.scale,
+        seed=options.seed,
+        verticals=options.verticals.split(","),
+        heavy_user_events=options.heavy_user_events,
+    )
+    console.print(
+        f"A synthetic world in {root.parent}: {', '.join(f'{value:,} {name}' for name, value in counts.items())}", highlight=False
+    )
 
 
 def _show(options: argparse.Namespace, console: Console) -> None:
@@ -64,6 +85,14 @@ def _tables(options: argparse.Namespace, console: Console) -> None:
         sys.stdout.write(show.data_dictionary())
     else:
         show.tables(new_run(_settings(options), parse_date("1970-01-01")), options.table, console)
+
+
+def _pseudonym(options: argparse.Namespace, _: Console) -> None:
+    from fashionrec.ingest.pseudonyms import load_key, pseudonym
+
+    key = load_key(_settings(options).ingest.user_key_file)
+    for line in sys.stdin:
+        print(pseudonym(key, line.rstrip("\r\n")))
 
 
 def _doctor(options: argparse.Namespace, console: Console) -> None:
@@ -97,8 +126,20 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--skip", default="", metavar="A,B", help="all but these")
 
     one = add("import", _import, "Turn a public data set in its original files into the raw contract.")
-    one.add_argument("name", choices=["hm"], help="hm: H&M Personalized Fashion Recommendations (articles, transactions)")
+    about = "; ".join(f"{name}: {one.about}" for name, one in importers().items())
+    one.add_argument("name", choices=sorted(importers()), help=about)
     one.add_argument("source", help="folder with the original files")
+    add_settings_arguments(one)
+
+    one = add("world", _world, "Write a synthetic world of the size of the paper's Table 1, or a part of it, as raw input.")
+    one.add_argument(
+        "--run-date", type=parse_date, default=demo.RUN_DATE, metavar="YYYY-MM-DD", help=f"its last day (default: {demo.RUN_DATE})"
+    )
+    one.add_argument("--days", type=int, default=365, help="days up to it (default: 365)")
+    one.add_argument("--scale", type=float, default=0.01, help="1 is Table 1: 5.9 million interactions (default: 0.01)")
+    one.add_argument("--verticals", default="fashion,electronics,toys", metavar="A,B", help="default: fashion,electronics,toys")
+    one.add_argument("--heavy-user-events", type=int, default=200, help="events of one robot (default: 200)")
+    one.add_argument("--seed", type=int, default=1, help="another seed, another world (default: 1)")
     add_settings_arguments(one)
 
     one = add("show", _show, "Show one user's journey, prompt, answer and products with why.")
@@ -110,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--markdown", action="store_true", help="print the data dictionary of all tables")
     add_settings_arguments(one)
 
-    one = add("doctor", _doctor, "Check what a run needs: Java, Spark, Delta, the base model, disk and memory.")
+    one = add("pseudonym", _pseudonym, "Read one user or device ID per line and print its pseudonym: for suppression lists and support.")
+    add_settings_arguments(one)
+
+    one = add("doctor", _doctor, "Check what a run needs: Java, Spark, Delta, the base model, the users' key, disk and memory.")
     add_settings_arguments(one)
     return parser

@@ -1,7 +1,10 @@
 """Raw files for tests: real ones, in the folder of the day on which they arrive."""
 
+import csv
 import gzip
+import io
 import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,9 +36,28 @@ def deliver(root: Path, day: date | str, *rows: dict[str, Any] | str, name: str 
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows, INTERACTION), path)
         return path
-    data = "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows).encode()
+    text = "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+    data = (as_csv(*rows) if ".csv" in name and isinstance(rows[0], dict) else text).encode()
     pack = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
     path.write_bytes(pack(data))
+    return path
+
+
+def as_csv(*rows: dict[str, Any], columns: Sequence[str] = tuple(INTERACTION.names)) -> str:
+    """Return rows as CSV with a header, lists and maps as JSON in their cell."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*columns, *(name for name in rows[0] if name not in columns)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: json.dumps(value) if isinstance(value, (list, dict)) else value for name, value in row.items()})
+    return out.getvalue()
+
+
+def deliver_bytes(root: Path, day: date | str, name: str, data: bytes) -> Path:
+    """Write a file of a day as it is."""
+    path = root / str(day) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
     return path
 
 

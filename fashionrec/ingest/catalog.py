@@ -1,16 +1,29 @@
 """A raw catalogue snapshot becomes items; every other row gets the reason why it is none."""
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
-from fashionrec.ingest.raw import clean_text, is_blank
+from fashionrec.ingest.raw import arrival_date, clean_text, is_blank
+from fashionrec.ingest.verdicts import first_reason
 
 # Why a row may go to quarantine, in the order in which they are looked for.
-REASONS = ("malformed", "missing_field", "bad_item_id", "blank_title", "bad_price", "bad_date")
+REASONS = (
+    "bad_encoding",
+    "malformed",
+    "missing_field",
+    "text_too_long",
+    "bad_item_id",
+    "blank_title",
+    "bad_price",
+    "bad_currency",
+    "bad_date",
+    "bad_image_url",
+)
+# A second row of one item in the catalogues of one day.
 DUPLICATE = "duplicate"
 # IDs that the answer's format can spell (fashionrec.prompts.answer): an item with another one could never be recommended by its ID.
 _ANSWERABLE = r"^[A-Za-z0-9_-]{1,24}$"
-_COLUMNS = (
+COLUMNS = (
     "item_id",
     "title",
     "category",
@@ -24,52 +37,78 @@ _COLUMNS = (
     "image_url",
     "attributes",
 )
+# No URL that mail clients open is longer.
+_LONGEST_URL = 2000
 
 
-def judge_catalog(raw: DataFrame) -> DataFrame:
-    """Return every raw row with the columns of the table `items` and a verdict.
+def judge_catalog(raw: DataFrame, *, max_text_length: int) -> DataFrame:
+    """Return every raw row with the columns of the table `items` and a verdict on the row by itself (`compare` gives the rest).
 
     Texts that become part of prompts and answers (title, brand, colour, size, attributes) are cleaned to one line without '|'. Added are
-    `reason` (null for a valid row, otherwise one of REASONS or DUPLICATE), `raw` (the row as text, where it is rejected), `file` and
-    `unknown` (fields that the contract does not know).
+    `row` (a number of its own), `reason` (null for a valid row, otherwise one of REASONS), `raw` (the row as text, where it is rejected),
+    `file`, `arrival_date` and `unknown` (fields that the contract does not know).
+
+    Args:
+        raw: rows of `ingest.raw.read_raw`; the folder's name in `_file` is the day of the catalogue.
+        max_text_length: longest title, name or attribute, in characters.
     """
-    price = f.col("price")
     rows = raw.withColumns({"_title": clean_text("title"), "_date": f.col("first_available_date").try_cast("date")})
-    tests = {
-        "malformed": f.col("_malformed"),
-        "missing_field": is_blank("item_id") | is_blank("category"),
-        "bad_item_id": ~f.trim("item_id").rlike(_ANSWERABLE),
-        "blank_title": f.col("_title").isNull(),
-        "bad_price": (price < 0) | f.isnan(price) | (price == float("inf")),
-        "bad_date": ~is_blank("first_available_date") & f.col("_date").isNull(),
-    }
-    rows = rows.withColumn("reason", f.coalesce(*(f.when(test, f.lit(reason)) for reason, test in tests.items())))
-    judged = rows.select(
+    rows = rows.withColumn("reason", _reason(max_text_length))
+    cleaned = f.transform_values("attributes", lambda _, value: clean_text(value))
+    return rows.select(
+        f.monotonically_increasing_id().alias("row"),
         f.trim("item_id").alias("item_id"),
         f.col("_title").alias("title"),
         f.trim("category").alias("category"),
         *(clean_text(name).alias(name) for name in ("brand", "colour", "size")),
         "price",
-        "currency",
+        f.when(~is_blank("currency"), f.trim("currency")).alias("currency"),
         f.coalesce("in_stock", f.lit(True)).alias("in_stock"),
         f.col("_date").alias("first_available_date"),
-        "image_url",
-        f.map_filter(f.transform_values("attributes", lambda _, value: clean_text(value)), lambda _, value: value.isNotNull()).alias(
-            "attributes"
-        ),
+        f.when(~is_blank("image_url"), f.trim("image_url")).alias("image_url"),
+        f.map_filter(cleaned, lambda _, value: value.isNotNull()).alias("attributes"),
         "reason",
-        f.when(f.col("reason").isNotNull(), f.coalesce("_text", f.to_json(f.struct(*_COLUMNS)))).alias("raw"),
+        f.when(f.col("reason").isNotNull(), f.coalesce("_text", f.to_json(f.struct(*COLUMNS)))).alias("raw"),
         f.col("_file").alias("file"),
-        f.regexp_extract("_file", r"/(\d{4}-\d{2}-\d{2})/[^/]+$", 1).cast("date").alias("arrival_date"),
+        arrival_date().alias("arrival_date"),
         f.col("_unknown").alias("unknown"),
     )
+
+
+def compare(judged: DataFrame) -> DataFrame:
+    """Return (row, reason) of the second and further rows of an item in one day's catalogue; of these the cheapest stays."""
     # Maps have no order; their sorted entries do.
-    order = [f.array_sort(f.map_entries(name)) if name == "attributes" else f.col(name) for name in _COLUMNS[1:]]
-    copies = Window.partitionBy("item_id", "reason", "arrival_date").orderBy(*order, "file")
-    later_copy = f.col("reason").isNull() & (f.row_number().over(copies) > 1)
-    return judged.withColumn("reason", f.when(later_copy, DUPLICATE).otherwise(f.col("reason")))
+    content = f.xxhash64(*(f.array_sort(f.map_entries(name)) if name == "attributes" else f.col(name) for name in COLUMNS))
+    valid = judged.where(f.col("reason").isNull()).select("row", "item_id", "arrival_date", "price", content.alias("content"))
+    copies = Window.partitionBy("item_id", "arrival_date").orderBy(f.asc_nulls_last("price"), "content", "row")
+    again = valid.withColumn("place", f.row_number().over(copies)).where(f.col("place") > 1)
+    return again.select("row", f.lit(DUPLICATE).alias("reason"))
 
 
 def valid_items(judged: DataFrame) -> DataFrame:
     """Return the rows of the table `items`, but for its run date, with `arrival_date`, the day of their catalogue."""
-    return judged.where(f.col("reason").isNull()).select(*_COLUMNS, "arrival_date")
+    return judged.where(f.col("reason").isNull()).select(*COLUMNS, "arrival_date")
+
+
+def _reason(max_text_length: int) -> Column:
+    """Return the first reason that applies to a row by itself, null where none does."""
+    price = f.col("price")
+    texts = (f.col("_title"), *(f.col(name) for name in ("item_id", "category", "brand", "colour", "size")))
+    named = f.map_entries("attributes")
+    longest_attribute = f.array_max(f.transform(named, lambda one: f.greatest(f.length(one["key"]), f.length(one["value"]))))
+    return first_reason(
+        {
+            "bad_encoding": f.col("_bad_encoding"),
+            "malformed": f.col("_malformed"),
+            "missing_field": is_blank("item_id") | is_blank("category"),
+            "text_too_long": (f.greatest(*(f.length(text) for text in texts), longest_attribute) > max_text_length)
+            | (f.length("image_url") > _LONGEST_URL),
+            "bad_item_id": ~f.trim("item_id").rlike(_ANSWERABLE),
+            "blank_title": f.col("_title").isNull(),
+            "bad_price": (price < 0) | f.isnan(price) | (price == float("inf")),
+            "bad_currency": ~is_blank("currency") & ~f.trim("currency").rlike("^[A-Z]{3}$"),
+            "bad_date": ~is_blank("first_available_date") & f.col("_date").isNull(),
+            # The picture goes into e-mails: a script or a file there would be worse than no item.
+            "bad_image_url": ~is_blank("image_url") & ~f.trim("image_url").rlike(r"(?i)^https?://\S+$"),
+        }
+    )

@@ -72,6 +72,8 @@ _ALWAYS = {
     # The command shows its own progress.
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Longer methods are never compiled by the JVM: a plan that makes one runs at half the speed, unless Spark splits it.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
     # A half-read file is an error, never fewer rows.
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",

@@ -10,6 +10,7 @@ import psutil
 from rich.console import Console
 
 from fashionrec.errors import UserError
+from fashionrec.ingest.pseudonyms import VARIABLE, is_demo_key, load_key
 from fashionrec.lake.jars import delta_jars
 from fashionrec.lake.session import java_version
 from fashionrec.settings import Settings
@@ -70,6 +71,13 @@ def _base_model(settings: Settings) -> str:
     return f"{base.path} ({where})"
 
 
+def _user_key(settings: Settings) -> str:
+    path = settings.ingest.user_key_file
+    key = load_key(path)
+    where = path or f"environment variable {VARIABLE}"
+    return f"{where} ({len(key)} bytes{', the public one of the demo: not for real users' if is_demo_key(key) else ''})"
+
+
 def _disk(settings: Settings) -> str:
     root = Path(settings.paths.root).resolve()
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free / 2**30
@@ -92,6 +100,7 @@ _CHECKS: dict[str, Callable[[Settings], str]] = {
     "vLLM": _vllm,
     "Delta": _delta,
     "base model": _base_model,
+    "user key": _user_key,
     "disk": _disk,
     "memory": _memory,
 }

@@ -38,8 +38,10 @@ def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ())
     try:
         tree["llm"]["base"] = _read_base_model(path.parent / str(tree["llm"]["base"]))
         tree["prompts"]["template"] = str((path.parent / str(tree["prompts"]["template"])).resolve())
+        if key_file := tree["ingest"]["user_key_file"]:
+            tree["ingest"]["user_key_file"] = str((path.parent / str(key_file)).resolve())
     except (KeyError, TypeError):
-        raise SettingsError(f"{path}: llm and prompts must be sections, with llm.base and prompts.template naming files") from None
+        raise SettingsError(f"{path}: llm, prompts and ingest must be sections, with llm.base and prompts.template naming files") from None
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -52,6 +54,7 @@ def settings_hash(settings: Settings) -> str:
     tree = settings.model_dump(mode="json", exclude={"paths", "mlflow"})
     # The same checkout elsewhere has the same hash.
     tree["prompts"]["template"] = Path(settings.prompts.template).name
+    tree["ingest"]["user_key_file"] = Path(settings.ingest.user_key_file).name
     tree["llm"]["base"]["path"] = Path(settings.llm.base.path).name
     text = json.dumps(tree, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

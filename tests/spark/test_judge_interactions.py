@@ -1,18 +1,20 @@
-"""Each raw row is valid or has the reason why not; none is lost."""
+"""Each raw row is valid or has the reason why not; none is lost, and no user's ID gets through."""
 
 import json
 from datetime import date, timedelta
 
-import pandas as pd
 import pytest
 
-from fashionrec.ingest.interactions import REASONS, judge_interactions, valid_interactions
-from fashionrec.ingest.raw import RawError, raw_days, raw_files, read_raw, readable_files
+from fashionrec.ingest.interactions import COLUMNS, REASONS, compare, judge_interactions, valid_interactions
+from fashionrec.ingest.pseudonyms import pseudonym
+from fashionrec.ingest.raw import raw_days, raw_files, read_raw, readable_files
+from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.lake.spec import table_spec
 from tests.conftest import RUN_DATE
-from tests.raw_files import deliver, deliver_frame, raw_event
+from tests.raw_files import deliver, deliver_bytes, raw_event
 
-WINDOW = {"first_day": RUN_DATE - timedelta(days=3), "lookback_days": 3}
+KEY = b"a key of the tests, long enough"
+WINDOW = {"first_day": RUN_DATE - timedelta(days=3), "lookback_days": 3, "max_text_length": 40}
 
 
 @pytest.fixture
@@ -27,12 +29,24 @@ def read(spark, tmp_path):
 
 
 @pytest.fixture
-def judged(read):
-    """Return a function that judges all that was delivered: rows in the order of their IDs."""
+def judge(spark, read):
+    """Return a function that judges all that was delivered, by itself and against the others."""
 
-    def judged():
+    def judge(known_items=("i", "1", "2")):
+        known = spark.createDataFrame([(item,) for item in known_items], "item_id string")
+        rows = judge_interactions(read().frame, key=KEY, **WINDOW).persist()
+        return with_verdicts(rows, compare(rows, known, near_duplicate_seconds=2), reasons=REASONS, columns=COLUMNS)
+
+    return judge
+
+
+@pytest.fixture
+def judged(judge):
+    """Return a function that gives the judged rows in the order of their IDs."""
+
+    def judged(**options):
         with readable_files():
-            return judge_interactions(read().frame, **WINDOW).orderBy("event_id", "raw").collect()
+            return judge(**options).orderBy("event_id", "raw").collect()
 
     return judged
 
@@ -45,16 +59,25 @@ REJECTED = {
     "no_user": ("missing_field", {"user_id": " "}),
     "no_time": ("missing_field", {"event_at": None}),
     "no_action": ("missing_field", {"action": None}),
+    "long_query": ("text_too_long", {"action": "search", "query": "red " * 11, "item_id": None}),
+    "long_item": ("text_too_long", {"item_id": "i" * 41}),
     "returned": ("unknown_action", {"action": "return"}),
     "no_date": ("bad_time", {"event_at": "yesterday"}),
     "impossible": ("bad_time", {"event_at": "2026-02-30T12:00:00Z"}),
-    "no_offset": ("bad_time", {"event_at": "2026-03-01T12:00:00"}),
-    "last_century": ("bad_time", {"event_at": "1999-12-31T23:59:59Z"}),
-    "tomorrow": ("bad_time", {"event_at": "2026-03-02T00:00:00Z"}),
+    "american": ("bad_time", {"event_at": "03/01/2026 12:00:00"}),
+    "no_offset": ("no_time_zone", {"event_at": "2026-03-01T12:00:00"}),
+    "before": ("before_epoch", {"event_at": "1969-12-31T23:59:59Z"}),
+    "clock_never_set": ("before_epoch", {"event_at": "1970-01-01T00:00:07Z"}),
+    "tomorrow_noon": ("local_time", {"event_at": "2026-03-02T13:59:59Z"}),
+    "midnight": ("local_time", {"event_at": "2026-03-02T00:00:00Z"}),
+    "tomorrow_evening": ("future", {"event_at": "2026-03-02T14:00:00Z"}),
     "weeks_ago": ("too_late", {"event_at": "2026-02-25T23:59:59Z"}),
+    "last_century": ("too_late", {"event_at": "1999-12-31T23:59:59Z"}),
     "wordless": ("search_without_query", {"action": "search", "query": " \t", "item_id": None}),
     "itemless": ("item_action_without_item", {"action": "purchase", "item_id": ""}),
     "above_the_top": ("bad_position", {"position": 0}),
+    "replaced": ("bad_encoding", {"action": "search", "query": "caf\ufffd", "item_id": None}),
+    "stranger": ("unknown_item", {"item_id": "never_heard_of"}),
 }
 MALFORMED = [
     "{",
@@ -64,6 +87,8 @@ MALFORMED = [
     '["a"]',
     json.dumps(raw_event("text", position="3")),
     json.dumps(raw_event("half", position=1.5)),
+    json.dumps(raw_event("nested", item_id={"id": "i"})),
+    json.dumps(raw_event("listed", item_id=["i"])),
 ]
 
 
@@ -75,9 +100,39 @@ def test_every_bad_row_has_its_reason_its_text_and_its_file(tmp_path, judged):
         **{name: reason for name, (reason, _) in REJECTED.items()},
     }
     assert {row.reason for row in rows if row.reason} == set(REASONS)
-    assert sorted(row.raw for row in rows if row.reason == "malformed") == sorted(MALFORMED)
+    hidden = pseudonym(KEY, "u")
+    expected = [line.replace('"user_id": "u"', f'"user_id":"{hidden}"') for line in MALFORMED]
+    assert sorted(row.raw for row in rows if row.reason == "malformed") == sorted(expected)
     assert {row.file.rsplit("/", 2)[1] for row in rows} == {str(RUN_DATE)}
-    assert all(row.raw is None for row in rows if not row.reason)
+    assert all(bool(row.raw) == bool(row.reason) for row in rows)
+
+
+def test_no_users_or_devices_id_gets_through_in_any_column_or_rejected_text(tmp_path, judged):
+    secret = {"user_id": 'Ann "\u00e9" Smith', "device_id": "phone-of-ann"}
+    deliver(
+        tmp_path,
+        RUN_DATE,
+        raw_event("good", **secret),
+        raw_event("stranger", item_id="gone", **secret),
+        raw_event("bad", position=-1, **secret),
+        raw_event("other_name", user_id=None, userId="phone-of-ann", Customer_ID=["phone-of-ann"], device_id="x"),
+        json.dumps(raw_event("cut", **secret))[:-3],
+        json.dumps(raw_event("two", **secret)) + json.dumps(raw_event("objects", **secret)),
+        json.dumps(raw_event("middle"))[:-1] + ', "device_id": "phone-of-ann',
+    )
+    deliver(tmp_path, RUN_DATE, raw_event("parquet", position=-1, user_id="Ann Smith"), name="p.parquet")
+    ragged = 'event_id,user_id,event_at,action,query,item_id,position,results\nragged,Ann Smith,"2026-03-01T12:00:00Z",click,,i,1,,more\n'
+    deliver_bytes(tmp_path, RUN_DATE, "r.csv", ragged.encode())
+    rows = judged()
+    assert len(rows) == 9
+    for row in rows:
+        assert "ann" not in str(row).lower(), row
+    good = next(row for row in rows if row.event_id == "good")
+    assert (good.user_id, good.device_id) == (pseudonym(KEY, secret["user_id"]), pseudonym(KEY, secret["device_id"]))
+    by_id = {row.event_id: row.raw for row in rows}
+    assert json.loads(by_id["bad"])["user_id"] == pseudonym(KEY, secret["user_id"])
+    assert json.loads(by_id["parquet"])["user_id"] == pseudonym(KEY, "Ann Smith")
+    assert f"ragged,{pseudonym(KEY, 'Ann Smith')}," in by_id["ragged"]
 
 
 def test_two_objects_on_one_line_are_malformed_and_not_one_event(tmp_path, judged):
@@ -86,7 +141,18 @@ def test_two_objects_on_one_line_are_malformed_and_not_one_event(tmp_path, judge
     assert [row.reason for row in judged()] == ["malformed", "malformed"]
 
 
-def test_times_with_any_offset_become_utc(tmp_path, judged, spark, read):
+def test_bytes_that_are_no_utf_8_go_to_quarantine_and_a_mark_at_the_start_is_no_fault(tmp_path, judged):
+    latin = json.dumps(raw_event("latin", action="search", query="café", item_id=None), ensure_ascii=False).encode("latin-1")
+    deliver_bytes(tmp_path, RUN_DATE, "marked.jsonl", b"\xef\xbb\xbf" + json.dumps(raw_event("marked")).encode() + b"\n" + latin + b"\n")
+    assert reasons(judged()) == {"latin": "bad_encoding", "marked": None}
+    wide = "".join(json.dumps(raw_event(f"w{number}")) + "\n" for number in range(3))
+    deliver_bytes(tmp_path, RUN_DATE, "marked.jsonl", wide.encode("utf-16"))
+    rows = judged()
+    assert {row.reason for row in rows} == {"bad_encoding"}
+    assert len(rows) >= 3
+
+
+def test_times_with_any_offset_become_utc(tmp_path, judge):
     deliver(
         tmp_path,
         RUN_DATE,
@@ -94,8 +160,7 @@ def test_times_with_any_offset_become_utc(tmp_path, judged, spark, read):
         raw_event("west", event_at="2026-02-28T20:00:00-0500"),
         raw_event("fraction", event_at="2026-03-01T23:59:59.999Z"),
     )
-    assert set(reasons(judged()).values()) == {None}
-    rows = valid_interactions(judge_interactions(read().frame, **WINDOW)).orderBy("event_id").collect()
+    rows = valid_interactions(judge()).orderBy("event_id").collect()
     assert [row.event_date for row in rows] == [date(2026, 2, 28), date(2026, 3, 1), date(2026, 3, 1)]
 
 
@@ -104,21 +169,88 @@ def test_a_late_event_is_valid_within_the_lookback_of_its_arrival_and_left_to_ea
         tmp_path, "2026-03-01", raw_event("three_days", event_at="2026-02-26T08:00:00Z"), raw_event("four", event_at="2026-02-25T08:00:00Z")
     )
     # The run of 26 February has put this one in its day; each later run reads the folder again.
-    deliver(tmp_path, "2026-02-26", raw_event("settled", event_at="2026-02-25T08:00:00Z"))
-    assert reasons(judged()) == {"three_days": None, "four": "too_late", "settled": "before_window"}
+    settled = {"event_at": "2026-02-25T08:00:00Z"}
+    deliver(tmp_path, "2026-02-26", raw_event("settled", **settled), raw_event("odd", item_id="gone", **settled))
+    assert reasons(judged()) == {"three_days": None, "four": "too_late", "settled": "before_window", "odd": "unknown_item"}
 
 
 def test_of_copies_the_same_one_stays_whatever_file_it_lies_in(tmp_path, judged):
     first, second = raw_event("a", item_id="1"), raw_event("a", item_id="2")
+    kept = set()
     for order in ((first, second), (second, first)):
         for name, row in zip(("x.jsonl", "y.jsonl"), order, strict=True):
             deliver(tmp_path, RUN_DATE, row, name=name)
-        assert sorted((row.item_id, row.reason) for row in judged()) == [("1", None), ("2", "duplicate")]
+        rows = judged()
+        assert sorted(row.reason or "" for row in rows) == ["", "duplicate"]
+        kept.add(next(row.item_id for row in rows if not row.reason))
+    assert len(kept) == 1
+
+
+def test_of_copies_with_different_times_the_first_stays(tmp_path, judged):
+    deliver(tmp_path, RUN_DATE, *(raw_event("a", event_at=f"2026-03-01T1{hour}:00:00Z") for hour in (2, 1, 3)))
+    assert [row.event_at.hour for row in judged() if not row.reason] == [11]
 
 
 def test_a_rejected_copy_does_not_take_the_place_of_a_good_one(tmp_path, judged):
-    deliver(tmp_path, RUN_DATE, raw_event("a", item_id=None), raw_event("a", item_id="1"))
-    assert sorted((row.item_id or "", row.reason) for row in judged()) == [("", "item_action_without_item"), ("1", None)]
+    deliver(tmp_path, RUN_DATE, raw_event("a", item_id=None), raw_event("a", item_id="gone"), raw_event("a", item_id="1"))
+    assert sorted((row.item_id or "", row.reason) for row in judged()) == [
+        ("", "item_action_without_item"),
+        ("1", None),
+        ("gone", "unknown_item"),
+    ]
+
+
+def test_the_same_action_again_within_seconds_counts_once_and_each_gap_is_measured_from_the_one_before(tmp_path, judged):
+    def at(seconds):
+        return f"2026-03-01T12:00:{seconds:04.1f}Z"
+
+    chain = [raw_event(f"chain{second}", event_at=at(second)) for second in (1, 2.5, 4.5, 6.6)]
+    search = {"action": "search", "item_id": None}
+    deliver(
+        tmp_path,
+        RUN_DATE,
+        *chain,
+        raw_event("copy", user_id="c", event_at=at(1)),
+        raw_event("copy", user_id="c", event_at=at(1)),
+        raw_event("copy2", user_id="c", event_at=at(3)),
+        raw_event("other_item", event_at=at(1.2), item_id="1"),
+        raw_event("other_user", event_at=at(1.2), user_id="v"),
+        raw_event("bought", event_at=at(1.2), action="purchase"),
+        raw_event("words", event_at=at(1), query="Red  Dress", **search),
+        raw_event("same_words", event_at=at(2), query=" red dress", **search),
+        raw_event("other_words", event_at=at(2), query="red dresses", **search),
+        # Each day's table holds what that day's events say: a run may not have read the day before.
+        raw_event("before_midnight", user_id="m", event_at="2026-02-28T23:59:59Z"),
+        raw_event("after_midnight", user_id="m", event_at="2026-03-01T00:00:00Z"),
+    )
+    rows = judged()
+    assert {row.event_id for row in rows if row.reason == "near_duplicate"} == {"chain2.5", "chain4.5", "copy2", "same_words"}
+    assert [row.event_id for row in rows if row.reason == "duplicate"] == ["copy"]
+    assert len([row for row in rows if not row.reason]) == 10
+
+
+def test_paid_places_never_count_as_organic(tmp_path, judged):
+    deliver(
+        tmp_path,
+        RUN_DATE,
+        raw_event("paid", sponsored=True, position=1),
+        raw_event("organic", sponsored=False, position=2, user_id="v"),
+        raw_event(
+            "s",
+            action="search",
+            query="hat",
+            item_id=None,
+            results=["p", "a", "q", "b", "a"],
+            sponsored_results=["q", "p"],
+            marketplace=" de ",
+        ),
+        raw_event("plain", action="search", query="coat", item_id=None, results=["a", "a"]),
+    )
+    rows = {row.event_id: row for row in judged()}
+    assert (rows["paid"].position, rows["paid"].sponsored, rows["paid"].reason) == (None, True, None)
+    assert (rows["organic"].position, rows["organic"].sponsored) == (2, False)
+    assert (rows["s"].results, rows["s"].marketplace, rows["s"].sponsored) == (["a", "b", "a"], "de", False)
+    assert rows["plain"].results == ["a", "a"]
 
 
 def test_values_that_do_not_belong_to_the_action_are_left_out_and_marked(tmp_path, judged):
@@ -128,61 +260,53 @@ def test_values_that_do_not_belong_to_the_action_are_left_out_and_marked(tmp_pat
     assert (search.query, search.item_id, search.position, search.misplaced) == ("red dress", None, None, True)
 
 
-def test_json_lines_plain_and_packed_and_parquet_are_read_together(tmp_path, judged):
-    for number, ending in enumerate(("jsonl", "jsonl.gz", "jsonl.zst", "json", "parquet")):
+KINDS = ("jsonl", "jsonl.gz", "jsonl.zst", "json", "csv", "csv.gz", "csv.zst", "parquet")
+
+
+def test_json_lines_csv_and_parquet_plain_and_packed_are_read_together(tmp_path, judged):
+    for number, ending in enumerate(KINDS):
         rows = [
-            raw_event(f"s{number}", action="search", query="hat", item_id=None, results=["a", "b"]),
-            raw_event(f"bad{number}", position=-1),
+            raw_event(f"s{number}", action="search", query=f'"red\nhat", {number}', item_id=None, results=["a", "b"]),
+            raw_event(f"bad{number}", position=-1, user_id=str(number)),
+            raw_event(f"good{number}", user_id=str(number), position=7),
         ]
         deliver(tmp_path, RUN_DATE, *rows, name=f"part{number}.{ending}")
     deliver(tmp_path, RUN_DATE, "hidden files are no data", name="_SUCCESS")
     rows = judged()
-    assert [row.event_id for row in rows if not row.reason] == [f"s{number}" for number in range(5)]
-    assert {tuple(row.results) for row in rows if not row.reason} == {("a", "b")}
+    numbers = range(len(KINDS))
+    assert [row.event_id for row in rows if not row.reason] == sorted([f"{kind}{number}" for kind in ("good", "s") for number in numbers])
+    assert {(row.query, tuple(row.results)) for row in rows if row.action == "search"} == {
+        (f'"red hat", {number}', ("a", "b")) for number in numbers
+    }
+    assert {row.position for row in rows if row.event_id.startswith("good")} == {7}
     assert all(json.loads(row.raw)["position"] == -1 for row in rows if row.reason)
 
 
-def test_missing_and_retyped_parquet_columns_are_listed_at_once(tmp_path, read):
-    row = {**raw_event("a"), "query": None, "position": "1", "results": None}
-    deliver(tmp_path, RUN_DATE, raw_event("b"), name="good.parquet")
-    deliver_frame(tmp_path, RUN_DATE, pd.DataFrame([row]).astype({"query": "string"}).drop(columns=["results", "user_id"]))
-    with pytest.raises(
-        RawError, match=r"odd.parquet: user_id is missing, results is missing, position is string instead of int\. "
-    ) as error:
-        read()
-    assert "good.parquet" not in str(error.value)
+def test_a_csv_row_that_is_ragged_or_has_an_unreadable_cell_is_malformed_and_shown(tmp_path, judged):
+    head = "item_id,event_id,user_id,event_at,action,query,position,results"
+    when = "2026-03-01T12:00:00Z"
+    lines = [
+        f"i,short,u,{when},click",
+        f"i,long,u,{when},click,,1,,extra",
+        f"i,number,u,{when},click,,three,",
+        f"i,half,u,{when},click,,1.5,",
+        f'i,list,u,{when},click,,,"[""a"" "',
+        f'i,object,u,{when},click,,,"{{""a"": 1}}"',
+        f"i,good,u,{when},click,, 3 ,",
+        f'i,quoted,v,"{when}",click,,,',
+    ]
+    deliver(tmp_path, RUN_DATE, head, *lines, name="events.csv")
+    rows = judged()
+    malformed = ["half", "list", "long", "number", "object", "short"]
+    assert reasons(rows) == {"good": None, "quoted": None, **dict.fromkeys(malformed, "malformed")}
+    shown = {row.event_id: row.raw for row in rows if row.reason}
+    assert json.loads(shown["number"])["position"] == "three"
+    assert shown["long"].endswith(",extra")
+    assert next(row.position for row in rows if row.event_id == "good") == 3
 
 
 def test_unknown_fields_are_named_and_kept_out(tmp_path, read, judged):
-    deliver(tmp_path, RUN_DATE, raw_event("a", referrer="x"), raw_event("b"))
-    assert [row.unknown for row in judged()] == [["referrer"], []]
-
-
-def test_a_file_of_another_kind_is_an_error(tmp_path, read):
-    deliver(tmp_path, RUN_DATE, "a,b", name="events.csv")
-    with pytest.raises(RawError, match=r"events.csv: neither .jsonl"):
-        read()
-
-
-@pytest.mark.parametrize("name", ["events.jsonl.gz", "events.jsonl.zst", "events.parquet"])
-def test_a_file_cut_off_in_the_middle_is_named(tmp_path, judged, name):
-    path = deliver(tmp_path, RUN_DATE, *(raw_event(f"e{number}") for number in range(3000)), name=name)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(RawError, match=rf"{name}: truncated or corrupt.*nothing was written"):
-        judged()
-
-
-def test_a_parquet_file_with_broken_pages_is_named(tmp_path, judged):
-    path = deliver(tmp_path, RUN_DATE, *(raw_event(f"e{number}") for number in range(3000)), name="events.parquet")
-    data = bytearray(path.read_bytes())
-    data[4:2000] = bytes(1996)
-    path.write_bytes(data)
-    with pytest.raises(RawError, match=r"events.parquet: truncated or corrupt"):
-        judged()
-
-
-@pytest.mark.parametrize("name", ["events.jsonl.gz", "events.jsonl.zst", "events.parquet"])
-def test_a_packed_file_of_zero_bytes_is_named(tmp_path, read, name):
-    deliver(tmp_path, RUN_DATE, raw_event("a"), name=name).write_bytes(b"")
-    with pytest.raises(RawError, match=rf"{name}: 0 bytes"):
-        read()
+    deliver(tmp_path, RUN_DATE, raw_event("a", referrer="x"), raw_event("b", user_id="v"))
+    deliver(tmp_path, RUN_DATE, raw_event("c", user_id="w", colour="x"), name="events.csv")
+    assert [row.unknown for row in judged()] == [["referrer"], [], []]
+    assert read().unknown_columns == {"colour"}
