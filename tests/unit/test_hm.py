@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fashionrec.errors import UserError
-from fashionrec.ingest.hm import import_hm
+from fashionrec.ingest.importers.hm import import_files
 
 ARTICLE = {
     "article_id": "0108775015",
@@ -26,7 +26,9 @@ ARTICLE = {
 SALES = [
     "2020-09-21,anna,0108775015,0.01,1",
     "2020-09-21,bert,0108775015,0.01,1",
+    "2020-09-21,anna,2,0.01,1",
     "2020-09-21,anna,0108775015,0.01,1",
+    "2020-09-21,anna,3,0.01,1",
     "2020-09-22,anna,1,0.01,2",
 ]
 
@@ -45,17 +47,19 @@ def lines(folder: Path) -> list[dict]:
 
 
 def run(folder: Path) -> tuple[dict[str, int], list[dict], list[dict]]:
-    counts = import_hm(folder, folder / "interactions", folder / "catalog")
+    counts = import_files(folder, folder / "interactions", folder / "catalog")
     return counts, lines(folder / "interactions"), lines(folder / "catalog")
 
 
-def test_rows_of_one_customer_and_day_follow_each_other_by_seconds(tmp_path):
+def test_articles_of_one_customer_and_day_follow_each_other_by_seconds_and_pieces_of_one_article_do_not(tmp_path):
     counts, events, _ = run(source(tmp_path))
-    assert counts == {"articles": 1, "transactions": 4, "customers": 2, "days": 2}
+    assert counts == {"articles": 1, "transactions": 6, "customers": 2, "days": 2}
     assert [(event["event_id"], event["user_id"], event["event_at"], event["item_id"]) for event in events] == [
         ("hm-2020-09-21-0000000", "anna", "2020-09-21T00:00:00Z", "0108775015"),
         ("hm-2020-09-21-0000001", "bert", "2020-09-21T00:00:00Z", "0108775015"),
-        ("hm-2020-09-21-0000002", "anna", "2020-09-21T00:00:01Z", "0108775015"),
+        ("hm-2020-09-21-0000002", "anna", "2020-09-21T00:00:01Z", "0000000002"),
+        ("hm-2020-09-21-0000003", "anna", "2020-09-21T00:00:00Z", "0108775015"),
+        ("hm-2020-09-21-0000004", "anna", "2020-09-21T00:00:02Z", "0000000003"),
         ("hm-2020-09-22-0000000", "anna", "2020-09-22T00:00:00Z", "0000000001"),
     ]
 
@@ -96,7 +100,7 @@ def test_unsorted_or_undated_transactions_are_refused(tmp_path):
 
 
 def test_the_real_files_are_read_whole(real_data, tmp_path):
-    counts = import_hm(real_data / "hm", tmp_path / "interactions", tmp_path / "catalog")
+    counts = import_files(real_data / "hm", tmp_path / "interactions", tmp_path / "catalog")
     assert counts == {"articles": 105_542, "transactions": 31_662, "customers": 1_364, "days": 733}
     items, events = lines(tmp_path / "catalog"), lines(tmp_path / "interactions")
     assert len({item["item_id"] for item in items}) == 105_542

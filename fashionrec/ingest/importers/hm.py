@@ -1,14 +1,4 @@
-"""Import the files of H&M's "Personalized Fashion Recommendations" competition into the raw contract.
-
-What the data does not say, and what is made of it:
-- There are purchases only: no search, no click, no position.
-- A purchase has a day but no time. The order within a day is arbitrary; here the rows of one customer and day get the seconds
-  0, 1, 2, ... of that day in the order of the file.
-- Stock is unknown: every article counts as in stock. Brand, size, and the first day on sale are unknown and stay empty.
-- Prices are scaled by an unknown factor, so they are no prices in a currency, and stay empty.
-- There is one catalogue without a date: it becomes the snapshot of the newest day of the transactions.
-- The category is `index_group_name`, the coarsest of the catalogue's own divisions.
-"""
+"""H&M's "Personalized Fashion Recommendations" competition: articles and transactions in their original files."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,8 +8,19 @@ from typing import Any
 import pandas as pd
 
 from fashionrec.errors import UserError
+from fashionrec.ingest.importers import check_columns
 from fashionrec.ingest.lines import write_lines
 
+ABOUT = "H&M Personalized Fashion Recommendations: articles.csv and transactions_train.csv"
+GAPS = (
+    "There are purchases only: no search, no click, no position.",
+    "A purchase has a day but no time, and the order within a day is arbitrary. The articles of one customer and day get its seconds 0, 1, "
+    "2, ... in the order of the file; several pieces of one article get the same second, and ingestion makes them one purchase.",
+    "Stock is unknown: every article counts as in stock. Brand, size and the first day on sale stay empty.",
+    "Prices are scaled by an unknown factor, so they are no prices in a currency, and stay empty.",
+    "There is one catalogue without a date: it becomes the snapshot of the newest day of the transactions.",
+    "The category is index_group_name, the coarsest of the catalogue's own divisions.",
+)
 ARTICLES = ("articles.parquet", "articles.csv", "articles.csv.gz", "articles.csv.zst")
 TRANSACTIONS = tuple(f"transactions_{part}.csv{packed}" for part in ("train", "sample") for packed in ("", ".gz", ".zst"))
 _TRANSACTION_COLUMNS = ["t_dat", "customer_id", "article_id"]
@@ -36,7 +37,7 @@ _ARTICLE_COLUMNS = ["article_id", "prod_name", "colour_group_name", "index_group
 _TITLE_LENGTH = 80
 
 
-def import_hm(source: Path, raw_interactions: Path, raw_catalog: Path) -> dict[str, int]:
+def import_files(source: Path, raw_interactions: Path, raw_catalog: Path) -> dict[str, int]:
     """Write one file of purchases per day and the catalogue of the newest day; a second import writes the same bytes.
 
     Returns:
@@ -64,7 +65,7 @@ def import_hm(source: Path, raw_interactions: Path, raw_catalog: Path) -> dict[s
 def _articles(path: Path) -> pd.DataFrame:
     """Return the catalogue in the columns of the raw contract."""
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
-    _check_columns(path, list(frame.columns), _ARTICLE_COLUMNS)
+    check_columns(path, list(frame.columns), _ARTICLE_COLUMNS)
     # "Unknown" and "Undefined ..." are the catalogue's words for nothing.
     words = frame[_ARTICLE_COLUMNS[1:]].fillna("").astype(str).apply(lambda column: column.map(_tidy))
     known = words.mask(words.apply(lambda column: column.str.startswith(("Unknown", "Undefined"))), "")
@@ -92,7 +93,11 @@ def _title(name: str, kind: str, colour: str) -> str:
 
 def _events(day: str, rows: pd.DataFrame) -> pd.DataFrame:
     """Return one day's purchases in the columns of the raw contract."""
-    seconds = pd.to_timedelta(rows.groupby("customer_id").cumcount(), unit="s")
+    # The number of different articles of the customer up to each row; a further piece of one gets the number of the first.
+    is_new = ~rows.duplicated(["customer_id", "article_id"])
+    numbers = is_new.groupby(rows["customer_id"]).cumsum() - 1
+    first = numbers.where(is_new).groupby([rows["customer_id"], rows["article_id"]]).transform("first")
+    seconds = pd.to_timedelta(first, unit="s")
     return pd.DataFrame(
         {
             # By place in the day, not by customer: a name that outlives the customer's deletion should not hold his ID.
@@ -126,7 +131,7 @@ def _blocks(path: Path) -> Iterator[pd.DataFrame]:
     with pa.input_stream(str(path), compression="detect") as stream:
         options: Any = csv.ConvertOptions(column_types=dict.fromkeys(_TRANSACTION_COLUMNS, pa.string()), strings_can_be_null=False)
         reader = csv.open_csv(stream, convert_options=options)
-        _check_columns(path, reader.schema.names, _TRANSACTION_COLUMNS)
+        check_columns(path, reader.schema.names, _TRANSACTION_COLUMNS)
         last = ""
         for batch in reader:
             block = batch.select(_TRANSACTION_COLUMNS).to_pandas()
@@ -146,12 +151,6 @@ def _only(source: Path, names: Sequence[str]) -> Path:
         what = "none" if not found else "more than one"
         raise UserError(f"{source}: {what} of {', '.join(names)} found; exactly one is expected (format of the Kaggle competition)")
     return found[0]
-
-
-def _check_columns(path: Path, found: Sequence[str], expected: Sequence[str]) -> None:
-    missing = sorted(set(expected) - set(found))
-    if missing:
-        raise UserError(f"{path}: lacks the columns {', '.join(missing)}; expected are {', '.join(expected)}")
 
 
 def _tidy(text: str) -> str:
