@@ -1,10 +1,11 @@
 """Sessions, categories of searches, examples and their splits."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 
 import pytest
+from pyspark.sql import Observation
 
-from fashionrec.sequences import attribute_searches, build_examples, describe_items, left_out, sessionize, with_prices
+from fashionrec.sequences import attribute_searches, build_examples, describe_items, left_out, sessionize, set_robots_aside, with_prices
 from tests.builders import click, item, purchase, search, table_rows
 from tests.conftest import RUN_DATE
 
@@ -28,7 +29,15 @@ def examples(attributed):
     """Return a function from events to the examples: {split: rows in order of time}."""
 
     def make(*events, items=ITEMS, **settings):
-        settings = {"run_date": RUN_DATE, "max_actions": 50, "max_train_examples": 10, "min_actions": 1, "validation_days": 7, "test_days": 7, **settings}
+        settings = {
+            "run_date": RUN_DATE,
+            "max_actions": 50,
+            "max_train_examples": 10,
+            "min_actions": 1,
+            "validation_days": 7,
+            "test_days": 7,
+            **settings,
+        }
         rows = build_examples(attributed(*events, items=items), **settings).collect()
         rows.sort(key=lambda row: (row.user_id, row.category, str(row.target_at)))
         return {split: [row for row in rows if row.split == split] for split in ("train", "validation", "test", "score")}
@@ -48,9 +57,11 @@ def sessions(spark, *events):
 
 
 def test_a_session_across_midnight_stays_whole_and_is_named_by_its_first_event(spark):
-    found = sessions(spark, click("2026-02-01 23:50", "a"), click("2026-02-02 00:10", "b"))
-    assert found == ["u-1769989800"] * 2
-    assert datetime.fromisoformat("2026-02-01T23:50:00+00:00").timestamp() == 1769989800
+    first, second = sessions(spark, click("2026-02-01 23:50", "a"), click("2026-02-02 00:10", "b"))
+    assert first == second == sessions(spark, click("2026-02-01 23:50", "c", event_id="another"))[0]
+    assert len(first) == 16
+    assert int(first, 16) >= 0
+    assert "u" not in first, "a session's name tells nobody's"
 
 
 def test_a_session_ends_after_its_gap_to_the_microsecond(spark):
@@ -60,24 +71,24 @@ def test_a_session_ends_after_its_gap_to_the_microsecond(spark):
 
 
 def test_each_user_has_sessions_of_their_own(spark):
-    one, two = sessions(spark, click("2026-02-01 10:00", "a"), click("2026-02-01 10:01", "a", user_id="v"))
-    assert (one[:2], two[:2]) == ("u-", "v-")
+    one, two = sessions(spark, click("2026-02-01 10:00", "a"), click("2026-02-01 10:00", "a", user_id="v"))
+    assert one != two
 
 
-def test_a_search_has_the_category_of_the_next_item_event_of_its_session(attributed):
+def test_a_search_has_the_category_of_what_it_led_to_in_its_session_else_of_its_top_result(attributed):
     frame = attributed(
         search("2026-02-01 10:00", "next", results=["a"]),
         click("2026-02-01 10:01", "gone"),
         click("2026-02-01 10:02", "shoe"),
-        search("2026-02-01 10:03", "first known result", results=["gone", "a", "shoe"]),
-        search("2026-02-01 10:04", "nothing", results=["gone"]),
+        search("2026-02-01 10:03", "top result", results=["a", "shoe"]),
+        search("2026-02-01 10:04", "nothing", results=["gone", "a"]),
         search("2026-02-01 10:05", "no results"),
         click("2026-02-01 11:00", "shoe"),
         search("2026-02-01 10:00", "other user", user_id="v"),
         click("2026-02-01 10:01", "a", user_id="v"),
     )
     found = {row.query: row.category for row in frame.where("action = 'search'").collect()}
-    assert found == {"next": "Footwear", "first known result": "Clothing", "nothing": None, "no results": None, "other user": "Clothing"}
+    assert found == {"next": "Footwear", "top result": "Clothing", "nothing": None, "no results": None, "other user": "Clothing"}
     assert frame.agg(*left_out()).first().asDict() == {"searches_without_category": 2, "events_without_item": 1}
 
 
@@ -140,15 +151,66 @@ def test_immediate_repeats_collapse_also_where_removed_clicks_stood_between(exam
     assert words(found["score"][0]) == ["s:red dress", "c:a", "c:b", "c:a", "p:b"]
 
 
-def test_two_pieces_of_one_article_in_one_basket_are_one_purchase(examples):
+def test_an_action_shows_its_item_as_it_was_that_day_and_at_the_price_of_the_run_date(examples):
+    changed = date(2026, 2, 10)
     found = examples(
-        purchase("2026-02-01 00:00", "a", event_id="1"),
-        purchase("2026-02-02 00:00", "b", event_id="2"),
-        purchase("2026-02-02 00:00", "c", event_id="3"),
-        purchase("2026-02-02 00:00", "b", event_id="4"),
+        click("2026-02-01 10:00", "coat"),
+        click("2026-02-10 00:00", "coat"),
+        click("2026-02-11 10:00", "a"),
+        purchase("2026-02-12 10:00", "coat"),
+        click("2026-02-13 10:00", "b"),
+        items=[
+            *ITEMS,
+            item("coat", title="Coat", category="Footwear", price=9.5, describes_to=changed),
+            item("coat", title="Warm coat", category="Clothing", price=9.5, describes_from=changed),
+        ],
     )
-    assert [(row.target_item_id, words(row)) for row in found["test"]] == [("c", ["p:a", "p:b"])]
-    assert [(row.target_item_id, words(row)) for row in found["validation"]] == [("b", ["p:a"])]
+    (shoes,) = (row for row in found["score"] if row.category == "Footwear")
+    (clothes,) = (row for row in found["score"] if row.category == "Clothing")
+    assert [(step.title, step.price) for step in shoes.actions] == [("Coat", 9.5)]
+    assert [step.title for step in clothes.actions] == ["Warm coat", "Item a", "Warm coat", "Item b"]
+    assert [row.target_title for row in found["test"]] == ["Warm coat"]
+
+
+@pytest.mark.parametrize(
+    ("bought", "split"),
+    [("2026-03-01", "test"), ("2026-02-23", "test"), ("2026-02-22", "validation"), ("2026-02-19", "validation"), ("2026-02-18", "train")],
+)
+def test_the_split_by_time_goes_by_the_day_of_the_purchase(examples, bought, split):
+    found = examples(
+        click("2026-01-01 10:00", "a"),
+        purchase(f"{bought} 23:59", "b"),
+        purchase("2026-03-01 23:59:59", "c"),
+        test_days=7,
+        validation_days=4,
+    )
+    assert [row.split_by_time for row in found["validation"]] == [split]
+    assert [row.split_by_time for row in found["test"]] == ["test"]
+    assert [row.split_by_time for row in found["score"]] == ["score"]
+
+
+ROBOTS = {"max_events_per_minute": 3, "max_events_per_day": 5, "max_purchases": 2}
+
+
+@pytest.mark.parametrize(
+    ("events", "is_robot"),
+    [
+        ([click(f"2026-02-01 10:00:{second:02d}", "a") for second in (0, 20, 59)], False),
+        ([click(f"2026-02-01 10:00:{second:02d}", "a") for second in (0, 20, 40, 59)], True),
+        ([click(f"2026-02-01 10:0{minute}", "a") for minute in (0, 1, 2, 3)], False),
+        ([click(f"2026-02-01 1{hour}:00", "a") for hour in range(5)], False),
+        ([click(f"2026-02-01 1{hour}:00", "a") for hour in range(6)], True),
+        ([click(f"2026-02-{day:02d} 10:00", "a") for day in range(1, 20)], False),
+        ([purchase(f"2026-02-{day:02d} 10:00", "a") for day in (1, 9)], False),
+        ([purchase(f"2026-02-{day:02d} 10:00", "a") for day in (1, 9, 17)], True),
+    ],
+)
+def test_who_acts_faster_or_more_than_a_person_or_buys_more_than_a_household_is_set_aside(spark, events, is_robot):
+    counts = Observation()
+    rows = table_rows(spark, "interactions", click("2026-02-01 10:00", "a", user_id="person"), *events)
+    left = {row.user_id for row in set_robots_aside(rows, counts, **ROBOTS).collect()}
+    assert left == ({"person"} if is_robot else {"person", "u"})
+    assert counts.get == {"robot_events": len(events) if is_robot else 0, "robot_users": int(is_robot)}
 
 
 def test_the_newest_actions_are_kept(examples):
