@@ -1,10 +1,12 @@
 """Delta tables: created from their specification, read as of a date, written one day at a time."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
+from delta import exceptions as conflicts
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
@@ -16,6 +18,19 @@ from fashionrec.lake.spec import TableSpec
 # Types that Delta keeps minimum and maximum of.
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _SKIPPABLE = ("string", "int", "long", "float", "double", "date", "timestamp")
+
+
+# Delta's words for "another commit came between"; they have no common parent.
+CONFLICTS = (
+    conflicts.ConcurrentAppendException,
+    conflicts.ConcurrentDeleteDeleteException,
+    conflicts.ConcurrentDeleteReadException,
+    conflicts.ConcurrentTransactionException,
+    conflicts.ConcurrentWriteException,
+    conflicts.DeltaConcurrentModificationException,
+    conflicts.MetadataChangedException,
+    conflicts.ProtocolChangedException,
+)
 
 
 class LakeError(UserError):
@@ -96,7 +111,9 @@ def changed_days(frame: DataFrame, path: str, spec: TableSpec, days: Sequence[da
     new = _digests(frame, spec)
     stray = sorted(str(day) for day in new.keys() - set(days))
     if stray:
-        raise LakeError(f"{spec.table}: rows of {', '.join(stray)} were to be written by a run that replaces {min(days)} to {max(days)} only")
+        raise LakeError(
+            f"{spec.table}: rows of {', '.join(stray)} were to be written by a run that replaces {min(days)} to {max(days)} only"
+        )
     if not table_exists(frame.sparkSession, path):
         return sorted(set(days))
     there = frame.sparkSession.read.format("delta").load(path).where(f.col(spec.day_column).isin(*days) & _within(scope))
@@ -136,10 +153,23 @@ def merge_history(frame: DataFrame, path: str, spec: TableSpec, commit: Mapping[
     try:
         merge = table.alias("old").merge(frame.select(*columns).alias("new"), same_key)
         merge = merge.whenMatchedUpdateAll(~hashes["old"].eqNullSafe(hashes["new"])).whenNotMatchedInsertAll()
-        merge.whenNotMatchedBySourceDelete().execute()
+        with sole_writer(spec):
+            merge.whenNotMatchedBySourceDelete().execute()
     finally:
         spark.conf.unset(_METADATA)
     return count
+
+
+@contextmanager
+def sole_writer(spec: TableSpec) -> Iterator[None]:
+    """Turn Delta's refusal of a commit, because another run committed to the same rows meanwhile, into LakeError."""
+    try:
+        yield
+    except CONFLICTS as error:
+        raise LakeError(
+            f"{spec.table}: another run wrote the same days while this one did ({type(error).__name__}); its rows stand, none of this "
+            "run's were written. Run again once the other has ended"
+        ) from None
 
 
 def replace_days(
@@ -147,17 +177,22 @@ def replace_days(
 ) -> None:
     """Replace exactly `days` of a table (and within them the rows of `scope`) by `frame`, in one atomic commit.
 
-    Rows outside of the days or the scope are refused by Delta. `commit` is kept as JSON in the table's history.
+    Rows outside of the days or the scope are refused by Delta. `commit` is kept as JSON in the table's history. There is no
+    txnVersion: with one, Delta would skip the backfill of an older day and call it done.
+
+    Raises:
+        LakeError: another run wrote the same days meanwhile.
     """
     check_schema(frame.schema, spec)
-    create_table(frame.sparkSession, path, spec)
     listed = ", ".join(f"DATE'{day}'" for day in sorted(set(days)))
     where = " AND ".join([f"{spec.day_column} IN ({listed})", *(f"{column} = '{value}'" for column, value in scope.items())])
-    (
-        frame.select(*(column.name for column in spec.columns))
-        .write.format("delta")
-        .mode("overwrite")
-        .option("replaceWhere", where)
-        .option("userMetadata", json.dumps(dict(commit), sort_keys=True, default=str))
-        .save(path)
-    )
+    with sole_writer(spec):
+        create_table(frame.sparkSession, path, spec)
+        (
+            frame.select(*(column.name for column in spec.columns))
+            .write.format("delta")
+            .mode("overwrite")
+            .option("replaceWhere", where)
+            .option("userMetadata", json.dumps(dict(commit), sort_keys=True, default=str))
+            .save(path)
+        )
