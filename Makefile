@@ -33,6 +33,9 @@ lint: $(READY) ## Check style, types and the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench-data: $(READY) ## Seconds, memory and growth of the data stage, beside DuckDB and Polars [SCALE=0.1]; the last line is JSON
+	$(BIN)/python benchmarks/data_stage.py --scale $(SCALE)
+
 bench-%: $(READY) ## Run benchmarks/NAME.py [SCALE=0.1]; its last line is JSON
 	$(BIN)/python benchmarks/$*.py --scale $(SCALE)
 

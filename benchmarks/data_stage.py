@@ -1,0 +1,140 @@
+"""Seconds and memory of the data stage at growing sizes, and its sequences beside DuckDB and Polars: make bench-data [SCALE=0.1].
+
+The logs are SYNTHETIC: the fashion world at 0.1, 0.3 and 1 times SCALE times the sizes of the paper's Table 1, with one user who alone has
+one million events (times the size). Each size runs in a process of its own, after a tiny world that takes start-up and compilation off
+the figures. At the largest, Spark, DuckDB and Polars make the same sequences from the same Parquet files, in turns; the second, warm turn
+counts. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fashionrec.ingest.world import make_table_1_world
+from fashionrec.pipeline.registry import step_named
+from fashionrec.pipeline.runner import new_run, run_steps
+from fashionrec.pipeline.step import Run
+from fashionrec.pipeline.usage import PeakMemory, every
+from fashionrec.settings import load_settings, resource
+
+SIZES = (0.1, 0.3, 1.0)
+DAYS = 90
+RUN_DATE = date(2026, 3, 1)
+STEPS = ("ingest_catalog", "ingest_interactions", "build_sequences")
+# Heap of the only JVM: in local mode the driver is the executor, too.
+HEAP = "8g"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="1: Table 1's sizes at the largest")
+    parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--root", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one is not None:
+        print(json.dumps(_one_size(Path(options.root), options.one, compare=options.one == options.scale)))
+        return
+    with tempfile.TemporaryDirectory(prefix="fashionrec-bench-", dir=os.environ.get("TMPDIR")) as root:
+        found = [_in_own_process(Path(root), size * options.scale, options.scale) for size in SIZES]
+    small, large = found[0], found[-1]
+    figures = {
+        "events": large["events"],
+        **large["engines"],
+        "per_event_growth": round(large["seconds"] / large["events"] / (small["seconds"] / small["events"]), 2),
+        "peak_rss_gib": max(one["peak_gib"] for one in found),
+        "heap": HEAP,
+        "sizes": found,
+    }
+    print(json.dumps(figures))
+
+
+def _in_own_process(root: Path, size: float, scale: float) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--scale", str(scale), "--one", str(size), "--root", str(root / f"{size:g}")]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    *progress, last = ran.stdout.splitlines()
+    print("\n".join(progress), flush=True)
+    shutil.rmtree(root / f"{size:g}", ignore_errors=True)
+    figures: dict[str, Any] = json.loads(last)
+    return figures
+
+
+def _one_size(root: Path, size: float, *, compare: bool) -> dict[str, Any]:
+    """Return the counts, seconds per step and peak memory of one size; with `compare`, the engines' seconds, too."""
+    console = Console(width=160)
+    warm_up = _run(root / "warm-up", size=0.001)
+    run_steps(warm_up, [step_named(name) for name in STEPS], Console(quiet=True))
+    run = _run(root, size)
+    run.__dict__["spark"] = warm_up.spark
+    console.print(f"[bold]{size:g} of Table 1 (synthetic)[/]")
+    manifest = run_steps(run, [step_named(name) for name in STEPS], console)
+    steps = manifest["steps"]
+    figures: dict[str, Any] = {
+        "size": size,
+        "events": int(next(step for step in steps if step["step"] == "ingest_interactions")["figures"]["rows_in"]),
+        "seconds": round(sum(step["seconds"] for step in steps), 1),
+        "peak_gib": max(step["peak_gib"] for step in steps),
+        "seconds_by_step": {step["step"]: step["seconds"] for step in steps},
+    }
+    if compare:
+        figures["engines"] = _compare(run, root, console)
+    return figures
+
+
+def _run(root: Path, size: float) -> Run:
+    """Return a run over a world of its own."""
+    overrides = [
+        f"paths.root={root}",
+        f"spark.driver_memory={HEAP}",
+        "spark.java_options=-XX:+UseParallelGC",
+        "spark.shuffle_partitions=32",
+    ]
+    # The first run of a shop with history: everything is in the window.
+    settings = load_settings(resource("conf") / "test.yaml", [*overrides, f"ingest.lookback_days={DAYS}"])
+    run = new_run(settings, RUN_DATE)
+    start = time.monotonic()
+    counts = make_table_1_world(
+        Path(run.path("raw_interactions")),
+        Path(run.path("raw_catalog")),
+        end_date=RUN_DATE,
+        days=DAYS,
+        scale=size,
+        seed=1,
+        heavy_user_events=int(1_000_000 * size),
+    )
+    print(f"world of {size:g}: {counts}, made in {time.monotonic() - start:.0f} s", file=sys.stderr)
+    return run
+
+
+def _compare(run: Run, root: Path, console: Console) -> dict[str, float]:
+    """Return the warm seconds of each engine for sessions and sequences, and Spark's ratio to DuckDB's."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from engines import ENGINES, export, same_sequences
+
+    source = export(run, root / "compared")
+    seconds: dict[str, list[float]] = {name: [] for name in ENGINES}
+    peaks: dict[str, float] = {}
+    for _ in range(2):
+        for name, make_sequences in ENGINES.items():
+            memory, start = PeakMemory(), time.monotonic()
+            with every(0.5, memory.sample):
+                make_sequences(run, source, root / f"sequences-{name}")
+            seconds[name].append(time.monotonic() - start)
+            peaks[name] = memory.gib
+            console.print(f"sessions and sequences by {name}: {seconds[name][-1]:.1f} s")
+    same_sequences({name: root / f"sequences-{name}" for name in ENGINES}, console)
+    warm = {f"{name}_seconds": round(values[-1], 1) for name, values in seconds.items()}
+    return {**warm, "ratio_duckdb": round(seconds["spark"][-1] / seconds["duckdb"][-1], 2)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""The same sessions and sequences by three engines, for benchmarks/data_stage.py.
+
+Each reads `interactions`, `item_versions` and `items` as Parquet and writes one row per example as Parquet: items of the day of the event,
+sessions, robots set aside, searches attributed, repeats collapsed, one path per user and category, an example per purchase and per open
+path, the newest 50 actions. Names of sessions and examples are hashes of each engine's own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fashionrec.pipeline.step import Run
+from fashionrec.pipeline.steps.sequences import attributed_events
+from fashionrec.sequences import build_examples, with_prices
+from fashionrec.settings.model import Sequences
+
+_TABLES = ("interactions", "item_versions", "items")
+_STEP = ("action", "event_at", "session_id", "query", "item_id", "position", "title", "brand", "colour", "size", "price", "attributes")
+_DESCRIPTION = ("title", "brand", "colour", "size", "price", "attributes")
+
+
+def export(run: Run, folder: Path) -> Path:
+    """Write the tables that the step reads as Parquet and return the folder."""
+    for table in _TABLES:
+        rows = run.spark.read.format("delta").load(run.path("lake", table))
+        rows.write.mode("overwrite").parquet(str(folder / table))
+    return folder
+
+
+def by_spark(run: Run, source: Path, target: Path) -> None:
+    """The step's own transforms, without its table and gate."""
+    settings = run.settings.sequences
+    interactions, versions, items = (run.spark.read.parquet(str(source / table)) for table in _TABLES)
+    examples = build_examples(
+        attributed_events(interactions, with_prices(versions, items), settings=settings),
+        run_date=run.run_date,
+        max_actions=settings.max_actions,
+        max_train_examples=settings.max_train_examples,
+        min_actions=settings.min_actions,
+        validation_days=settings.validation_days,
+        test_days=settings.test_days,
+    )
+    examples.write.mode("overwrite").parquet(str(target))
+
+
+def by_duckdb(run: Run, source: Path, target: Path) -> None:
+    import duckdb
+
+    target.mkdir(exist_ok=True)
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"SET threads = 2; SET memory_limit = '8GB'; SET temp_directory = '{target}.tmp'; SET preserve_insertion_order = false"
+        )
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"COPY ({_sql(source, run.settings.sequences, str(run.run_date))}) TO '{target}/part.parquet' (FORMAT parquet)")
+
+
+def _sql(source: Path, settings: Sequences, run_date: str) -> str:
+    described = ", ".join(f"CASE WHEN e.item_id IS NOT NULL THEN i.{name} END AS {name}" for name in _DESCRIPTION)
+    step = ", ".join(f"'{name}': {name}" for name in _STEP)
+    gap = settings.session_gap_minutes * 60_000_000
+    return f"""
+WITH described AS (
+    SELECT v.*, p.price FROM '{source}/item_versions/*.parquet' v LEFT JOIN '{source}/items/*.parquet' p USING (item_id)
+), joined AS (
+    SELECT e.event_id, e.user_id, e.event_at, epoch_us(e.event_at) AS us, e.action, e.query, e.item_id, e.position,
+        i.category AS item_category, i.item_id IS NOT NULL AS is_known, {described}
+    FROM '{source}/interactions/*.parquet' e LEFT JOIN described i
+        ON coalesce(e.item_id, e.results[1]) = i.item_id AND e.event_date >= i.describes_from AND e.event_date < i.describes_to
+), timed AS (
+    SELECT *, lag(us) OVER o AS before, us - lag(us, {settings.max_events_per_minute}) OVER o < 60000000
+        OR us - lag(us, {settings.max_events_per_day}) OVER o < 86400000000 AS too_fast
+    FROM joined WINDOW o AS (PARTITION BY user_id ORDER BY event_at, event_id)
+), people AS (
+    SELECT * FROM timed
+    QUALIFY NOT coalesce(bool_or(too_fast) OVER (PARTITION BY user_id), false)
+        AND count(*) FILTER (action = 'purchase') OVER (PARTITION BY user_id) <= {settings.max_purchases}
+), started AS (
+    SELECT *, last_value(CASE WHEN before IS NULL OR us - before >= {gap} THEN us END IGNORE NULLS)
+        OVER (PARTITION BY user_id ORDER BY event_at, event_id) AS session_start
+    FROM people
+), led AS (
+    SELECT *, lead(CASE WHEN item_id IS NOT NULL AND is_known THEN {{'category': item_category, 'start': session_start}} END IGNORE NULLS)
+        OVER (PARTITION BY user_id ORDER BY event_at, event_id) AS led_to
+    FROM started
+), attributed AS (
+    SELECT * REPLACE (CASE WHEN action = 'search' AND led_to.start = session_start THEN led_to.category
+            ELSE item_category END AS item_category),
+        printf('%016x', hash(user_id, session_start)) AS session_id
+    FROM led
+), placed AS (
+    SELECT *, item_category AS category, row_number() OVER o AS place,
+        coalesce(lag(action) OVER o = action AND lag(coalesce(item_id, query)) OVER o = coalesce(item_id, query), false) AS repeats
+    FROM attributed WHERE item_category IS NOT NULL WINDOW o AS (PARTITION BY user_id, item_category ORDER BY event_at, event_id)
+), paths AS (
+    SELECT user_id, category, list({{'place': place, 'step': {{{step}}}}} ORDER BY place) AS path,
+        list({{'place': place, 'event_id': event_id, 'event_at': event_at, 'item_id': item_id, 'title': title}} ORDER BY place)
+            FILTER (action = 'purchase') AS purchases
+    FROM placed WHERE NOT repeats GROUP BY user_id, category
+), targets AS (
+    SELECT *, list_concat(coalesce(purchases[-{settings.max_train_examples + 2}:], []),
+        [{{'place': 2147483647, 'event_id': NULL, 'event_at': NULL, 'item_id': NULL, 'title': NULL}}]) AS targets FROM paths
+), examples AS (
+    SELECT user_id, category, path, len(targets) AS target_count,
+        unnest(targets) AS target, generate_subscripts(targets, 1) AS number FROM targets
+), cut AS (
+    SELECT *, list_filter(path, lambda s: s.place < target.place) AS before FROM examples
+), kept AS (
+    SELECT *, list_filter(before, lambda s: s.step.item_id IS NULL OR s.step.item_id IS DISTINCT FROM target.item_id) AS steps FROM cut
+), collapsed AS (
+    SELECT * REPLACE (CASE WHEN len(steps) = len(before) THEN steps ELSE list_filter(steps, lambda s, n: n = 1 OR NOT coalesce(
+        s.step.action = steps[n - 1].step.action AND s.step.item_id IS NOT DISTINCT FROM steps[n - 1].step.item_id
+        AND s.step.query IS NOT DISTINCT FROM steps[n - 1].step.query, false)) END AS steps) FROM kept
+)
+SELECT substring(sha256(concat_ws(chr(31), user_id, category, coalesce(target.event_id, 'score'))), 1, 16) AS example_id, user_id, category,
+    CASE target_count - number WHEN 0 THEN 'score' WHEN 1 THEN 'test' WHEN 2 THEN 'validation' ELSE 'train' END AS split,
+    CASE WHEN target.event_at IS NULL THEN 'score'
+        WHEN target.event_at::DATE > DATE '{run_date}' - {settings.test_days} THEN 'test'
+        WHEN target.event_at::DATE > DATE '{run_date}' - {settings.test_days + settings.validation_days} THEN 'validation'
+        ELSE 'train' END AS split_by_time,
+    coalesce(target.event_at::DATE - 1, DATE '{run_date}') AS as_of_date,
+    list_transform(steps[-{settings.max_actions}:], lambda s: s.step) AS actions,
+    target.item_id AS target_item_id, target.title AS target_title, target.event_at AS target_at
+FROM collapsed WHERE len(steps) >= CASE target_count - number WHEN 0 THEN 1 ELSE {settings.min_actions} END"""
+
+
+def by_polars(run: Run, source: Path, target: Path) -> None:
+    import polars as pl
+
+    settings = run.settings.sequences
+    target.mkdir(exist_ok=True)
+    us = pl.col("event_at").dt.epoch("us")
+    described = (
+        pl.scan_parquet(source / "item_versions")
+        .join(pl.scan_parquet(source / "items").select("item_id", "price"), on="item_id", how="left")
+        .select(pl.col("item_id").alias("about"), "category", "describes_from", "describes_to", pl.struct(_DESCRIPTION).alias("item"))
+    )
+    events = pl.scan_parquet(source / "interactions").with_columns(
+        about=pl.coalesce("item_id", pl.col("results").list.get(0, null_on_oob=True)), number=pl.int_range(pl.len())
+    )
+    that_day = (pl.col("event_date") >= pl.col("describes_from")) & (pl.col("event_date") < pl.col("describes_to"))
+    known = events.select("number", "about", "event_date").join(described, on="about").filter(that_day).select("number", "category", "item")
+    joined = events.drop("about", "results", "event_date").join(known, on="number", how="left").sort("user_id", "event_at", "event_id")
+    too_fast = (us - us.shift(settings.max_events_per_minute).over("user_id") < 60_000_000) | (
+        us - us.shift(settings.max_events_per_day).over("user_id") < 86_400_000_000
+    )
+    robot = too_fast.any().over("user_id") | ((pl.col("action") == "purchase").sum().over("user_id") > settings.max_purchases)
+    since = us - us.shift(1).over("user_id")
+    opens = since.is_null() | (since >= settings.session_gap_minutes * 60_000_000)
+    is_search = pl.col("action") == "search"
+    led = pl.when(pl.col("item_id").is_not_null() & pl.col("category").is_not_null())
+    placed = (
+        joined.filter(~robot)
+        .with_columns(start=pl.when(opens).then(us).forward_fill().over("user_id"))
+        .with_columns(
+            led_category=led.then("category").backward_fill().over("user_id"),
+            led_start=led.then("start").backward_fill().over("user_id"),
+            session_id=pl.struct("user_id", "start").hash(),
+        )
+        .with_columns(category=pl.when(is_search & (pl.col("led_start") == pl.col("start"))).then("led_category").otherwise("category"))
+        .filter(pl.col("category").is_not_null())
+        .with_columns(key=pl.coalesce("item_id", "query"), item=pl.when(~is_search).then("item"))
+        .with_columns(place=pl.int_range(pl.len()).over("user_id", "category"))
+        .filter(~_repeats(pl, ["user_id", "category"]))
+        .collect()
+    )
+    bought = placed.filter(pl.col("action") == "purchase").select(
+        "user_id", "category", "place", "event_id", "event_at", "item_id", pl.col("item").struct.field("title")
+    )
+    newest = bought.group_by("user_id", "category", maintain_order=True).tail(settings.max_train_examples + 2)
+    open_paths = placed.select("user_id", "category").unique().with_columns(place=pl.lit(2**31 - 1, pl.Int64))
+    targets = pl.concat([newest, open_paths], how="diagonal").with_columns(
+        from_end=(pl.len() - 1 - pl.int_range(pl.len())).over("user_id", "category", order_by="place")
+    )
+    targets = targets.with_columns(
+        example_id=pl.struct("user_id", "category", "event_id").hash(),
+        split=pl.col("from_end").replace_strict({0: "score", 1: "test", 2: "validation"}, default="train"),
+    ).rename({"place": "target_place", "item_id": "target_item_id", "title": "target_title", "event_at": "target_at"})
+    steps = placed.select(
+        "user_id", "category", "place", "action", "key", "item_id",
+        pl.struct("action", "event_at", "session_id", "query", "item_id", "position", "item").alias("step"),
+    )  # fmt: skip
+    examples = (
+        targets.lazy()
+        .drop("event_id", "from_end")
+        .join(steps.lazy(), on=["user_id", "category"], maintain_order="left_right")
+        .filter(
+            (pl.col("place") < pl.col("target_place"))
+            & ~pl.col("item_id").eq_missing("target_item_id").and_(pl.col("item_id").is_not_null())
+        )
+        .filter(~_repeats(pl, ["example_id"]))
+        .group_by("example_id", maintain_order=True)
+        .agg(
+            pl.col("user_id", "category", "split", "target_item_id", "target_title", "target_at").first(),
+            pl.col("step").tail(settings.max_actions).alias("actions"),
+            pl.len().alias("step_count"),
+        )
+        .filter(pl.col("step_count") >= pl.when(pl.col("split") == "score").then(1).otherwise(settings.min_actions))
+    )
+    examples.collect().write_parquet(target / "part.parquet")
+
+
+def _repeats(pl: Any, within: list[str]) -> Any:
+    same = (pl.col("action") == pl.col("action").shift(1).over(within)) & (pl.col("key") == pl.col("key").shift(1).over(within))
+    return same.fill_null(value=False)
+
+
+def same_sequences(written: dict[str, Path], console: Console) -> None:
+    """Compare what the engines wrote: examples, actions and targets of each split; exit where they differ."""
+    import duckdb
+
+    content = "count(*), sum(len(actions)), bit_xor(hash(user_id || category || coalesce(target_item_id, '') || len(actions)))"
+    query = f"SELECT split, {content} FROM '{{}}/*.parquet' GROUP BY 1 ORDER BY 1"
+    found = {name: duckdb.sql(query.format(path)).fetchall() for name, path in written.items()}
+    if len({str(rows) for rows in found.values()}) > 1:
+        raise SystemExit(f"the engines made different sequences: {found}")
+    console.print("the same sequences by each: " + ", ".join(f"{split} {count:,}" for split, count, _, _ in found["spark"]))
+
+
+ENGINES = {"spark": by_spark, "duckdb": by_duckdb, "polars": by_polars}

@@ -1,0 +1,99 @@
+"""Days run one by one give the tables of one backfill, and a day run twice changes nothing."""
+
+import gzip
+import json
+import random
+import shutil
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fashionrec.ingest.world import make_world
+from fashionrec.lake.tables import table_version
+from fashionrec.pipeline.registry import step_named
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.step import Run
+from tests.conftest import RUN_DATE
+
+DAYS = [RUN_DATE - timedelta(days=back) for back in range(9, -1, -1)]
+INGEST = [step_named("ingest_catalog"), step_named("ingest_interactions")]
+SEQUENCES = [step_named("build_sequences")]
+TABLES = ("interactions", "quarantine", "items", "item_versions", "sequences")
+
+
+def read_lines(folder: Path) -> list[str]:
+    (path,) = folder.iterdir()
+    return gzip.decompress(path.read_bytes()).decode().splitlines()
+
+
+def disturb(root: Path) -> None:
+    """Let events of the synthetic world come late, twice or broken, and the catalogue change from day to day."""
+    rng = random.Random(5)
+    lines = {day: read_lines(root / str(day)) for day in DAYS}
+    came = {day: [] for day in DAYS}
+    for day, rows in lines.items():
+        for row in rows:
+            late = rng.choice([0] * 8 + [1, 2, 3])
+            came[min(day + timedelta(days=late), DAYS[-1])].append(row)
+            if rng.random() < 0.05:
+                came[min(day + timedelta(days=1), DAYS[-1])].append(row)
+            if rng.random() < 0.01:
+                came[day].append(row[: len(row) // 2])
+    for day, rows in came.items():
+        path = next((root / str(day)).iterdir())
+        path.write_bytes(gzip.compress("\n".join(rows).encode()))
+
+
+def change_catalogue(root: Path) -> None:
+    rows = [json.loads(line) for line in read_lines(max(root.iterdir()))]
+    for place, day in enumerate(DAYS[::3]):
+        kept = [
+            row | {"title": row["title"] + " New"} if n % 11 == place else row
+            for n, row in enumerate(rows)
+            if n % 13 != place or place == 3
+        ]
+        (root / str(day)).mkdir(exist_ok=True)
+        for old in (root / str(day)).iterdir():
+            old.unlink()
+        (root / str(day) / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    root = tmp_path / "one by one"
+    make_world(root / "raw/interactions", root / "raw/catalog", end_date=RUN_DATE, days=10, user_count=60, items_per_category=30, seed=7)
+    disturb(root / "raw/interactions")
+    change_catalogue(root / "raw/catalog")
+    return root
+
+
+def rows(run: Run, table: str, day: date) -> list[str]:
+    frame = run.spark.read.format("delta").load(run.path("lake", table))
+    frame = frame.where(frame.run_date == day) if "run_date" in frame.columns else frame
+    # The same files lie in another folder.
+    return sorted(json.dumps(row).replace("one%20by%20one", "at%20once") for row in map(str, frame.collect()))
+
+
+def test_ten_days_one_by_one_give_the_tables_of_one_backfill_and_a_day_run_twice_changes_nothing(raw, make_run, tmp_path):
+    at_once = tmp_path / "at once"
+    shutil.copytree(raw, at_once)
+
+    def run_day(root: Path, day: date, *overrides: str, steps=INGEST) -> Run:
+        run = make_run(f"paths.root={root}", *overrides, run_date=day)
+        run_steps(run, steps, Console(quiet=True))
+        return run
+
+    for day in DAYS:
+        daily = run_day(raw, day)
+    run_day(raw, RUN_DATE, steps=SEQUENCES)
+    backfill = run_day(at_once, RUN_DATE, "ingest.lookback_days=9", steps=[*INGEST, *SEQUENCES])
+    kept = {table: rows(daily, table, RUN_DATE) for table in TABLES}
+    for table in TABLES:
+        assert kept[table] == rows(backfill, table, RUN_DATE), table
+        assert kept[table]
+    versions = {table: table_version(daily.spark, daily.path("lake", table)) for table in TABLES}
+    run_day(raw, RUN_DATE, steps=[*INGEST, *SEQUENCES])
+    assert {table: rows(daily, table, RUN_DATE) for table in TABLES} == kept
+    assert {table: table_version(daily.spark, daily.path("lake", table)) for table in TABLES} == versions
