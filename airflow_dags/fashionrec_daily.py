@@ -39,8 +39,8 @@ RUN_DATE = "{{ (dag_run.conf or {}).get('run_date') or (data_interval_start | ds
 
 # Each job and the jobs whose tables it reads.
 AFTER = {
-    "ingest_interactions": [],
     "ingest_catalog": [],
+    "ingest_interactions": ["ingest_catalog"],
     "build_sequences": ["ingest_interactions", "ingest_catalog"],
     "build_query_products": ["ingest_interactions", "ingest_catalog"],
     "look_up_queries": ["build_sequences", "build_query_products"],
@@ -52,7 +52,7 @@ AFTER = {
     "recommend": ["ingest_interactions", "ingest_catalog", "generate", "build_indexes", "train_embeddings"],
     "publish_campaign": ["ingest_interactions", "ingest_catalog", "recommend"],
     "evaluate": ["build_sequences", "generate", "build_indexes", "train_embeddings"],
-    "analyze_characteristics": ["ingest_interactions", "ingest_catalog", "build_sequences"],
+    "analyze_characteristics": ["ingest_interactions", "ingest_catalog"],
     "monitor": ["recommend", "publish_campaign", "evaluate", "analyze_characteristics"],
 }
 

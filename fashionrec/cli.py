@@ -11,7 +11,6 @@ from rich.console import Console
 
 from fashionrec.errors import UserError
 from fashionrec.ingest.importers import importers
-from fashionrec.ingest.importers import importers
 from fashionrec.pipeline import demo, doctor, show
 from fashionrec.pipeline.job import add_run_arguments, add_settings_arguments, parse_date
 from fashionrec.pipeline.registry import STEPS, select_steps
@@ -54,7 +53,6 @@ def _import(options: argparse.Namespace, console: Console) -> None:
     counts = importer.import_files(Path(options.source), Path(run.path("raw_interactions")), Path(run.path("raw_catalog")))
     for name, value in counts.items():
         console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}", highlight=False)
-    console.print("What the data does not say:", *(f"- {gap}" for gap in importer.gaps), sep="\n", highlight=False, soft_wrap=True)
     console.print("What the data does not say:", *(f"- {gap}" for gap in importer.gaps), sep="\n", highlight=False, soft_wrap=True)
 
 

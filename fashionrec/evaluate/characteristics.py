@@ -1,74 +1,221 @@
-"""The paper's four characteristics of fashion shopping (section 3), by category and month. Pure DataFrame functions.
+"""The paper's four characteristics of fashion shopping (section 3), by vertical, category and month. Pure DataFrame functions.
 
-Each returns category, month (its first day) and value, and no row where the data does not hold what it is made of.
+A vertical is a group of categories (`evaluate.verticals`; what stands in none is fashion). Each function returns rows of the table
+`characteristics` without run_date, and no row where the data does not hold what the figure is made of.
 """
 
-from datetime import date
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any, NamedTuple
 
-from pyspark.sql import Column, DataFrame
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as f
 
-# A search belongs to no category, so figures of queries stand under this one.
-ALL = "all"
+ALL, WHOLE, LAST_MONTHS = "all", "whole", "last_3_months"
+FASHION = "fashion"
+COLUMNS = ("characteristic", "metric", "vertical", "category", "attribute", "attribute_value", "period", "value")
+SCHEMA = ", ".join(f"{name} string" for name in COLUMNS[:-1]) + ", value double"
+# Values of an attribute beyond the most frequent ones are left out, so that a column of free text cannot fill the driver.
+MAX_VALUES = 200
+# A value counts if it may be expected this often in each month: below, the chi-squared distribution is not what the statistic follows.
+LEAST_EXPECTED = 5
 
 
-def new_items(items: DataFrame, *, until: date) -> DataFrame:
-    """C1, turnover: items of the snapshot by the month in which they were first available, up to `until`.
+def with_vertical(rows: DataFrame, verticals: Mapping[str, Sequence[str]]) -> DataFrame:
+    """Return rows that have a `category` with their `vertical`."""
+    named = {category: vertical for vertical, categories in verticals.items() for category in categories}
+    pairs = [f.lit(part) for pair in named.items() for part in pair]
+    vertical = f.coalesce(f.create_map(*pairs)[f.col("category")], f.lit(FASHION)) if pairs else f.lit(FASHION)
+    return rows.withColumn("vertical", vertical)
 
-    Items that have left the catalogue since are not in the snapshot, so early months are lower bounds.
+
+def turnover(versions: DataFrame, *, until: date) -> DataFrame:
+    """C1: items new in a month, by the day that the catalogue names, else by the first catalogue that held them.
+
+    Only full months since the first catalogue are counted, and their mean is that of the period "whole": of earlier months a catalogue
+    knows what had not left by then. Where there is no full month, all are returned, as `new_items_still_on_sale`.
+
+    Args:
+        versions: rows of `item_versions` with `vertical`.
+        until: the run date.
     """
-    known = items.where(f.col("first_available_date") <= f.lit(until))
-    return known.groupBy("category", _month("first_available_date")).agg(f.count("*").cast("double").alias("value"))
+    items = versions.groupBy("vertical", "category", "item_id").agg(
+        f.min("first_available_date").alias("named"),
+        f.min("valid_from").alias("listed"),
+        f.bool_or(f.col("valid_to").isNull()).alias("there"),
+    )
+    items = items.transform(_with_whole_vertical)
+    opened = (items.agg(f.min("listed")).first() or [until])[0] or until
+    # What the first catalogue held was there before it.
+    new = f.coalesce("named", f.when(f.col("listed") > f.lit(opened), f.col("listed")))
+    known = items.withColumn("new", new).where(f.col("new") <= f.lit(until)).withColumn("period", f.date_format("new", "yyyy-MM"))
+    months = full_months(opened, until)
+    name = "new_items" if months else "new_items_still_on_sale"
+    counted = known.where(f.col("period").isin(months)) if months else known
+    monthly = counted.groupBy("vertical", "category", "period").agg(f.count("*").alias("value"))
+    on_sale = items.where("there").groupBy("vertical", "category").agg(f.count("*").alias("value"))
+    rows = _rows(monthly, "c1_turnover", name).union(_rows(on_sale.withColumn("period", f.lit(WHOLE)), "c1_turnover", "items_on_sale"))
+    if months:
+        mean = monthly.groupBy("vertical", "category").agg((f.sum("value") / len(months)).alias("value"))
+        rows = rows.union(_rows(mean.withColumn("period", f.lit(WHOLE)), "c1_turnover", name))
+    return rows
 
 
-def actions_before_purchase(sequences: DataFrame) -> DataFrame:
-    """C2, comparison: mean number of searches and clicks between a purchase and the one before it in the category, by the purchase's month.
+def full_months(first: date, last: date) -> list[str]:
+    """Return the months (YYYY-MM) all of whose days are from `first` to `last`."""
+    months = []
+    day = first if first.day == 1 else _next_month(first)
+    while _next_month(day) <= last + timedelta(days=1):
+        months.append(f"{day:%Y-%m}")
+        day = _next_month(day)
+    return months
 
-    Counted on the paths of training, validation and test examples, so at most `sequences.max_actions`; since the purchase before, as whole
-    paths grow with the length of the log. Months of nothing but purchases are absent.
+
+def comparison(events: DataFrame) -> DataFrame:
+    """C2: searches and clicks between a purchase and the same shopper's purchase before it in the category, as a mean over purchases.
+
+    Args:
+        events: attributed events with `vertical` and `category`; nothing comes of purchases alone.
     """
-    newest_first = f.reverse(f.col("actions.action"))
-    previous = f.array_position(newest_first, "purchase")
-    since = f.when(previous > 0, previous - 1).otherwise(f.size("actions"))
-    months = sequences.where("target_at IS NOT NULL").groupBy("category", _month("target_at")).agg(f.avg(since).alias("value"))
-    return months.where("value > 0")
+    so_far = (
+        Window.partitionBy("user_id", "vertical", "category").orderBy("event_at", "event_id").rowsBetween(Window.unboundedPreceding, -1)
+    )
+    block = f.count_if(f.col("action") == "purchase").over(so_far)
+    purchases = (
+        events.where("category IS NOT NULL")
+        .withColumn("block", block)
+        .groupBy("user_id", "vertical", "category", "block")
+        .agg(
+            f.count_if(f.col("action") != "purchase").alias("actions"),
+            f.max(f.when(f.col("action") == "purchase", f.col("event_at"))).alias("at"),
+        )
+        .where("at IS NOT NULL")
+    )
+    periods = purchases.transform(_with_whole_vertical).withColumn(
+        "period", f.explode(f.array(f.date_format("at", "yyyy-MM"), f.lit(WHOLE)))
+    )
+    means = periods.groupBy("vertical", "category", "period").agg(f.avg("actions").alias("value"))
+    return _rows(means.where("value > 0"), "c2_comparison", "actions_before_purchase")
 
 
-def season_share(interactions: DataFrame, items: DataFrame) -> DataFrame:
-    """C3, attributes: share of purchases whose item is made for the season of the purchase's month on the northern half of the globe.
+def queries(events: DataFrame, *, until: date) -> DataFrame:
+    """C4: different queries a day, as a mean over the days of a month (and of the three months up to `until`) on which anybody acted.
 
-    Counted among purchases of items that name one season: "All Season" is a choice for none.
+    Args:
+        events: attributed events with `vertical` and `category`, and `query` normalised.
+        until: the run date.
     """
-    named = f.regexp_replace(f.lower(f.trim(f.col("attributes")["season"])), "^fall$", "autumn")
-    seasonal = items.select("item_id", "category", named.alias("season")).where(f.col("season").isin(*_SEASONS))
-    bought = interactions.where("action = 'purchase'").join(seasonal, "item_id")
-    # December counts as 0, so that each season is three months in a row.
-    now = f.element_at(f.array(*map(f.lit, _SEASONS)), (f.month("event_date") % 12 / 3).cast("int") + 1)
-    return bought.groupBy("category", _month("event_date")).agg(f.avg((f.col("season") == now).cast("double")).alias("value"))
+    recent = f.col("day") > f.add_months(f.lit(until), -3)
+    period = f.explode(f.array_compact(f.array(f.date_format("day", "yyyy-MM"), f.when(recent, f.lit(LAST_MONTHS)))))
+    dated = events.withColumn("day", f.to_date("event_at"))
+    days = dated.select("day").distinct().withColumn("period", period).groupBy("period").agg(f.count("*").alias("day_count"))
+    typed = dated.where("action = 'search' AND category IS NOT NULL AND query <> ''").transform(_with_whole_vertical)
+    different = typed.select("day", "vertical", "category", "query").distinct().withColumn("period", period)
+    counts = different.groupBy("vertical", "category", "period").agg(f.count("*").alias("query_count"))
+    means = counts.join(f.broadcast(days), "period").withColumn("value", f.col("query_count") / f.col("day_count"))
+    return _rows(means, "c4_queries", "unique_queries_per_day")
 
 
-def unique_queries_per_day(interactions: DataFrame) -> DataFrame:
-    """C4, queries: different queries a day, case and blanks aside, as the mean over the days with events; months without any are absent."""
-    query = f.lower(f.trim(f.regexp_replace("query", r"\s+", " ")))
-    days = interactions.groupBy("event_date").agg(f.countDistinct(query).alias("queries"))
-    months = days.groupBy(f.lit(ALL).alias("category"), _month("event_date")).agg(f.avg("queries").alias("value"))
-    return months.where("value > 0")
+def calendar_demand(events: DataFrame, attributes: Sequence[str]) -> DataFrame:
+    """C3: how many shoppers bought items of each value of an attribute in each month of the year.
+
+    A shopper counts once per value and month, however many pieces are bought: chance is a matter of decisions, not of pieces.
+
+    Args:
+        events: attributed events with `vertical` and the `item`, of which the `attributes` count.
+        attributes: names of attributes to look at; those that no item has come to nothing.
+
+    Returns:
+        Rows of vertical, attribute, attribute_value, month (1 to 12), shoppers: at most MAX_VALUES values of a vertical's attribute.
+    """
+    pair = f.array(
+        *(f.struct(f.lit(name).alias("attribute"), f.col("item.attributes")[name].alias("attribute_value")) for name in attributes)
+    )
+    bought = events.where("action = 'purchase' AND category IS NOT NULL")
+    named = bought.select("vertical", "user_id", f.month("event_at").alias("month"), f.explode(pair).alias("_pair"))
+    decisions = named.select("vertical", "user_id", "month", "_pair.*").where("attribute_value IS NOT NULL").distinct()
+    counts = decisions.groupBy("vertical", "attribute", "attribute_value", "month").agg(f.count("*").alias("shoppers"))
+    of_value = Window.partitionBy("vertical", "attribute", "attribute_value")
+    largest_first = Window.partitionBy("vertical", "attribute").orderBy(f.desc("_total"), "attribute_value")
+    ranked = counts.withColumn("_total", f.sum("shoppers").over(of_value)).withColumn("_rank", f.dense_rank().over(largest_first))
+    return ranked.where(f.col("_rank") <= MAX_VALUES).drop("_total", "_rank")
 
 
-def characteristic_rows(interactions: DataFrame, items: DataFrame, sequences: DataFrame, *, until: date) -> DataFrame:
-    """Return the rows of the table characteristics; it is empty where the data holds nothing for any of them."""
-    parts = {
-        "c1_new_items": new_items(items, until=until),
-        "c2_actions_before_purchase": actions_before_purchase(sequences),
-        "c3_season_share": season_share(interactions, items),
-        "c4_unique_queries_per_day": unique_queries_per_day(interactions),
-    }
-    rows = [part.select(f.lit(name).alias("characteristic"), "category", "month", "value") for name, part in parts.items()]
-    return rows[0].union(rows[1]).union(rows[2]).union(rows[3])
+class CalendarTest(NamedTuple):
+    """Whether a value's share of the demand depends on the month: Pearson's chi-squared test of independence.
+
+    `cramers_v` is the effect's size, from 0 (every month alike) to 1 (the month decides all), corrected for what chance alone would show in
+    a table of few counts (Bergsma 2013).
+    """
+
+    chi_squared: float
+    p_value: float
+    cramers_v: float
 
 
-_SEASONS = ("winter", "spring", "summer", "autumn")
+def calendar_test(counts: NDArray[np.int64]) -> CalendarTest | None:
+    """Return the test of a table of counts, shape (values, months); None where there is nothing to compare."""
+    from scipy.stats import chi2_contingency
+
+    if min(counts.shape) < 2:
+        return None
+    found = chi2_contingency(counts, correction=False)
+    total, (values, months) = counts.sum() - 1, counts.shape
+    effect = max(0.0, found.statistic / (total + 1) - (values - 1) * (months - 1) / total)
+    smaller = min(size - (size - 1) ** 2 / total for size in (values, months)) - 1
+    return CalendarTest(float(found.statistic), float(found.pvalue), float(np.sqrt(effect / smaller)))
 
 
-def _month(column: str) -> Column:
-    return f.trunc(f.col(column), "month").alias("month")
+def calendar_rows(counts: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return the rows of C3 from those of `calendar_demand`: what was counted, each month's index, and the test of each attribute.
+
+    Values too rare for the test stand in none of them.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for vertical, attribute in sorted({(row["vertical"], row["attribute"]) for row in counts}):
+        own = [row for row in counts if (row["vertical"], row["attribute"]) == (vertical, attribute)]
+        months = sorted({row["month"] for row in own})
+        found = {(row["attribute_value"], row["month"]): row["shoppers"] for row in own}
+        values = np.array(sorted({value for value, _ in found}))
+        table = np.array([[found.get((value, month), 0) for month in months] for value in values])
+        expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
+        frequent = expected.min(axis=1) >= LEAST_EXPECTED
+        values, table = values[frequent], table[frequent]
+        test = calendar_test(table)
+        if test is None:
+            continue
+        share = table / table.sum(axis=0)
+        index = share / (table.sum(axis=1, keepdims=True) / table.sum())
+        place = ("c3_calendar", vertical, ALL, attribute)
+        rows += [_c3(place, name, ALL, WHOLE, value) for name, value in test._asdict().items()]
+        for number, value in enumerate(values):
+            for at, month in enumerate(months):
+                rows.append(_c3(place, "shoppers", str(value), f"{month:02}", table[number, at]))
+                rows.append(_c3(place, "index", str(value), f"{month:02}", index[number, at]))
+    return rows
+
+
+def _c3(place: tuple[str, str, str, str], metric: str, value: str, period: str, figure: float) -> tuple[Any, ...]:
+    characteristic, vertical, category, attribute = place
+    return characteristic, metric, vertical, category, attribute, value, period, float(figure)
+
+
+def _rows(figures: DataFrame, characteristic: str, metric: str) -> DataFrame:
+    """Return figures of vertical, category, period and value as rows of the table."""
+    named = {"characteristic": characteristic, "metric": metric, "attribute": "", "attribute_value": ""}
+    return (
+        figures.withColumns({name: f.lit(value) for name, value in named.items()})
+        .withColumn("value", f.col("value").cast("double"))
+        .select(*COLUMNS)
+    )
+
+
+def _with_whole_vertical(rows: DataFrame) -> DataFrame:
+    """Return every row twice: for its category, and for all of its vertical."""
+    return rows.withColumn("category", f.explode(f.array("category", f.lit(ALL))))
+
+
+def _next_month(day: date) -> date:
+    return (day.replace(day=28) + timedelta(days=4)).replace(day=1)

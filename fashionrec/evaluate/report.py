@@ -1,6 +1,5 @@
 """The evaluation as a table for the terminal, and a day's report as one HTML page that needs no network."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -9,21 +8,13 @@ from typing import Any
 from rich.table import Table
 
 from fashionrec.evaluate.health import ROW_COUNT, moved
+from fashionrec.evaluate.page import write_page
 from fashionrec.evaluate.protocol import METHODS
 
 Row = Mapping[str, Any]
 
 # Charts of more categories than these would be too many to compare.
 _PANELS = 12
-_CHARACTERISTICS = {
-    "c1_new_items": ("New items", "Items first on sale in each month. Fashion turns over fast: what was learnt last season is gone."),
-    "c2_actions_before_purchase": (
-        "Actions before a purchase",
-        "Searches and clicks between one purchase and the next of the same shopper and category: how much is compared.",
-    ),
-    "c3_season_share": ("Bought in season", "Share of purchases made for the season of the month, among items that name one season."),
-    "c4_unique_queries_per_day": ("Different queries a day", "Mean over the days of the month."),
-}
 _METHODS = {
     "fashionrec": "the full system: the model's answer looked up by product and by title, the two lists mixed",
     "id_only": "the same answer, looked up by product only",
@@ -64,7 +55,7 @@ def write_report(
     run_date: date,
     synthetic: bool,
     evaluations: Sequence[Row],
-    characteristics: Sequence[Row],
+    has_characteristics: bool,
     health: Sequence[Row],
     examples: Sequence[Row],
 ) -> Path:
@@ -74,17 +65,15 @@ def write_report(
         folder: where it goes; made if need be.
         run_date: the day that it is about.
         synthetic: whether the data was made up, which the page then says.
-        evaluations, characteristics, health: rows of the tables.
+        evaluations, health: rows of the tables.
+        has_characteristics: whether `characteristics.html` is there to be linked to.
         examples: a few paths of shoppers: category, earlier_count, actions (at, action, words), answer, parse_error,
             products (rank, item_id, title, source, reason).
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    page = Environment(
-        loader=PackageLoader("fashionrec", "evaluate"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page.filters["figure"] = _figure
-    text = page.get_template("report.html.jinja").render(
+    return write_page(
+        folder / "report.html",
+        "report.html.jinja",
+        filters={"figure": _figure},
         run_date=run_date,
         synthetic=synthetic,
         metrics=_metric_names(evaluations),
@@ -92,15 +81,10 @@ def write_report(
         tiles=_tiles(evaluations, health),
         blocks=_blocks(evaluations),
         bars=_bars(evaluations),
-        **_characteristics(characteristics),
+        has_characteristics=has_characteristics,
         health=[{**row, "moved": moved(row), "means": _HEALTH.get(row["metric"], row["metric"])} for row in health],
         examples=examples,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    target, temporary = folder / "report.html", folder / "report.html.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(target)
-    return target
 
 
 def _metric_names(rows: Iterable[Row]) -> list[str]:
@@ -154,29 +138,6 @@ def _bars(rows: Sequence[Row]) -> dict[str, Any]:
         chart = bar_chart(values, highlight="fashionrec", maximum=maximum, label=f"recall by method, {category}")
         panels.append({"category": category, "example_count": counts[category], "svg": Markup(chart)})
     return {"panels": panels, "left_out": len(recalls) - len(shown)}
-
-
-def _characteristics(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the charts of the characteristics that have figures, the legend that they share, and how many categories were left out."""
-    from markupsafe import Markup
-
-    from fashionrec.evaluate.charts import SERIES_COLOURS, line_chart
-
-    # The most lines a chart can tell apart: those with most months.
-    months = Counter(row["category"] for row in rows)
-    names = sorted(sorted(months), key=lambda name: -months[name])[:SERIES_COLOURS]
-    colours = {name: number for number, name in enumerate(sorted(names))}
-    charts = []
-    for key, (title, means) in _CHARACTERISTICS.items():
-        series = {
-            name: [(row["month"], row["value"]) for row in rows if row["characteristic"] == key and row["category"] == name]
-            for name in colours
-        }
-        series = {name: points for name, points in series.items() if points}
-        if series:
-            chart = line_chart(series, colours, percent=key == "c3_season_share", label=title)
-            charts.append({"title": title, "means": means, "svg": Markup(chart)})
-    return {"charts": charts, "legend": colours, "categories_left_out": len(months) - len(names)}
 
 
 def _tiles(evaluations: Sequence[Row], health: Sequence[Row]) -> list[dict[str, str]]:

@@ -1,11 +1,10 @@
-"""Characteristics counted by hand; a day beside the day before; the report that a run leaves."""
+"""A day beside the day before; the report that a run leaves."""
 
 from datetime import UTC, date, datetime
 
 import pytest
 from pyspark.sql.functions import lit
 
-from fashionrec.evaluate import characteristics as c
 from fashionrec.evaluate.examples import example_paths
 from fashionrec.evaluate.health import ROW_COUNT
 from fashionrec.lake.spec import table_spec
@@ -13,17 +12,13 @@ from fashionrec.lake.tables import replace_days
 from fashionrec.pipeline.steps.evaluate import MONITORED, monitor
 from tests.builders import RUN_DATE, action, table_rows
 
-JANUARY, FEBRUARY = date(2026, 1, 1), date(2026, 2, 1)
 YESTERDAY = date(2026, 2, 28)
-
-
-def figures(frame):
-    return {(row.category, row.month): row.value for row in frame.collect()}
 
 
 def event(number, day, kind="purchase", **fields):
     return {
         "event_id": str(number),
+        "user_id": "0" * 64,
         "event_date": day,
         "event_at": datetime(day.year, day.month, day.day, 12, tzinfo=UTC),
         "action": kind,
@@ -36,62 +31,6 @@ def put(run, table, frame, days=None):
     spec = table_spec(table)
     frame = frame if spec.day_column in frame.columns else frame.withColumn("run_date", lit(run.run_date))
     replace_days(frame, run.path("lake", table), spec, days or [run.run_date], {}, {})
-
-
-def test_new_items_are_counted_by_month_and_not_before_they_are_on_sale(spark):
-    days = [date(2026, 1, 5), date(2026, 1, 31), date(2026, 2, 1), date(2026, 3, 2), None]
-    items = table_rows(spark, "items", *({"item_id": str(n), "first_available_date": day} for n, day in enumerate(days)), category="Shoes")
-    assert figures(c.new_items(items, until=RUN_DATE)) == {("Shoes", JANUARY): 2, ("Shoes", FEBRUARY): 1}
-
-
-def test_actions_before_a_purchase_are_those_since_the_purchase_before_it(spark):
-    paths = table_rows(
-        spark,
-        "sequences",
-        {"actions": [action()] * 2, "target_at": datetime(2026, 2, 3, tzinfo=UTC)},
-        {"actions": [action(), action("purchase"), *[action()] * 5], "target_at": datetime(2026, 2, 9, tzinfo=UTC)},
-        {"actions": [action("purchase")], "target_at": datetime(2026, 1, 9, tzinfo=UTC)},
-        {"actions": [action()] * 9},
-        category="Shoes",
-    )
-    assert figures(c.actions_before_purchase(paths)) == {("Shoes", FEBRUARY): 3.5}
-
-
-def test_season_share_counts_purchases_of_items_that_name_one_season(spark):
-    seasons = {"w": "Winter", "s": "summer", "all": "All Season", "none": None}
-    items = table_rows(
-        spark, "items", *({"item_id": i, "attributes": {"season": s} if s else None} for i, s in seasons.items()), category="Shoes"
-    )
-    bought = ["w", "w", "s", "all", "none"]
-    events = table_rows(
-        spark,
-        "interactions",
-        *(event(n, date(2026, 2, 3), item_id=i) for n, i in enumerate(bought)),
-        event(9, date(2026, 2, 3), "click", item_id="s"),
-    )
-    assert figures(c.season_share(events, items)) == {("Shoes", FEBRUARY): pytest.approx(2 / 3)}
-
-
-def test_seasons_are_those_of_the_northern_half(spark):
-    seasons = {12: "winter", 2: "winter", 3: "spring", 8: "summer", 9: "Fall", 11: "autumn"}
-    items = table_rows(
-        spark, "items", *({"item_id": s, "attributes": {"season": s}} for s in sorted(set(seasons.values()))), category="Shoes"
-    )
-    events = table_rows(spark, "interactions", *(event(m, date(2025, m, 3), item_id=s) for m, s in seasons.items()))
-    assert figures(c.season_share(events, items)) == {("Shoes", date(2025, m, 1)): 1.0 for m in seasons}
-
-
-def test_unique_queries_are_a_mean_over_days_whatever_case_and_blanks(spark):
-    first, second = date(2026, 2, 3), date(2026, 2, 4)
-    searches = [(first, "Red  dress"), (first, "red dress "), (first, "boots"), (second, "boots"), (date(2026, 1, 3), None)]
-    events = [event(n, day, "search" if query else "click", query=query) for n, (day, query) in enumerate(searches)]
-    assert figures(c.unique_queries_per_day(table_rows(spark, "interactions", *events))) == {("all", FEBRUARY): 1.5}
-
-
-def test_data_without_queries_and_dates_has_no_rows(spark):
-    events = table_rows(spark, "interactions", event(1, RUN_DATE, item_id="i"))
-    paths = table_rows(spark, "sequences", {"split": "score", "actions": [action()]})
-    assert c.characteristic_rows(events, table_rows(spark, "items", {"item_id": "i"}), paths, until=RUN_DATE).count() == 0
 
 
 def test_example_paths_show_each_shopper_once_and_the_richest_journey_of_each_category(spark):
@@ -131,7 +70,13 @@ def monitored_run(spark, make_run):
         table_rows(
             spark,
             "sequences",
-            {"split": "score", "category": "Shoes", "user_id": "u", "actions": [action(title="<script>alert(1)</script>")]},
+            {
+                "split": "score",
+                "split_by_time": "score",
+                "category": "Shoes",
+                "user_id": "u",
+                "actions": [action(title="<script>alert(1)</script>")],
+            },
         ),
     )
     put(run, "query_hits", table_rows(spark, "query_hits"))
@@ -151,11 +96,7 @@ def monitored_run(spark, make_run):
         "evaluations",
         table_rows(spark, "evaluations", *({"method": m, "value": v} for m, v in recalls.items()), category="all", metric="recall@10"),
     )
-    put(
-        run,
-        "characteristics",
-        table_rows(spark, "characteristics", {"characteristic": "c1_new_items", "category": "Shoes", "month": JANUARY}),
-    )
+    put(run, "characteristics", table_rows(spark, "characteristics", {"characteristic": "c1_turnover", "category": "Shoes"}))
     return run
 
 

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from fashionrec.evaluate.characteristics_report import write_characteristics
 from fashionrec.evaluate.health import health_rows, quarantine_rates, warnings
 from fashionrec.evaluate.report import metrics_table, write_report
 
@@ -29,11 +30,34 @@ def report(folder, **given):
         "run_date": date(2026, 3, 1),
         "synthetic": False,
         "evaluations": rows,
-        "characteristics": [{"characteristic": "c1_new_items", "category": EVIL, "month": date(2026, 1, 1), "value": 3.0}],
+        "has_characteristics": True,
         "health": health_rows(figures, {("items", "row_count"): 40.0}),
         "examples": [path],
     }
     return write_report(folder, **{**defaults, **given}).read_text(encoding="utf-8")
+
+
+def figure(characteristic, metric, value, **fields):
+    place = {"vertical": "fashion", "category": "all", "attribute": "", "attribute_value": "", "period": "whole"}
+    return {**place, "characteristic": characteristic, "metric": metric, "value": value, **fields}
+
+
+def season(value, *, vertical="fashion", p_value=1e-20, cramers_v=0.3):
+    """Return the rows of one value that is bought in July only, and of the attribute's test."""
+    of = {"attribute": EVIL, "vertical": vertical}
+    months = {"01": (10, 0.5), "07": (30, 1.5)}
+    rows = [figure("c3_calendar", "shoppers", count, attribute_value=value, period=month, **of) for month, (count, _) in months.items()]
+    rows += [figure("c3_calendar", "index", index, attribute_value=value, period=month, **of) for month, (_, index) in months.items()]
+    tests = {"p_value": p_value, "cramers_v": cramers_v, "chi_squared": 9.0}
+    return rows + [figure("c3_calendar", name, one, attribute_value="all", **of) for name, one in tests.items()]
+
+
+def characteristics(folder, rows=None, *, synthetic=False):
+    if rows is None:
+        rows = [figure("c1_turnover", "new_items", one, vertical=name) for name, one in (("fashion", 36.0), (EVIL, 9.0))]
+        rows += [figure("c1_turnover", "new_items", 5.0, category=EVIL, period=month) for month in ("2026-01", "2026-02")]
+        rows += season(EVIL)
+    return write_characteristics(folder, run_date=date(2026, 3, 1), synthetic=synthetic, rows=rows).read_text(encoding="utf-8")
 
 
 class Tags(HTMLParser):
@@ -68,12 +92,48 @@ def test_the_page_loads_nothing_from_outside(tmp_path):
     page = report(tmp_path)
     assert not re.search(r"https?:|//\w|@import", page)
     links = {value for name, value in Tags(page).attributes if name in ("href", "src", "xlink:href")}
-    assert all(link.startswith("#") for link in links)
+    assert {link for link in links if not link.startswith("#")} == {"characteristics.html"}
+
+
+def test_the_page_of_the_characteristics_is_as_safe_and_needs_nothing_either(tmp_path):
+    page = characteristics(tmp_path)
+    tags = Tags(page)
+    assert "script" not in tags.seen
+    assert not tags.open, "every tag is closed"
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; [bold]$x^") >= 6
+    assert not re.search(r"https?:|//\w|@import", page)
+
+
+def test_fashion_is_set_beside_the_other_verticals_and_the_paper(tmp_path):
+    rows = [figure("c1_turnover", "new_items", one, vertical=name) for name, one in (("fashion", 36.0), ("toys", 9.0))]
+    page = characteristics(tmp_path, rows)
+    assert "<b>4.00</b><small>paper 6.70</small>" in page
+    assert "At a glance" not in characteristics(tmp_path, rows[:1])
+
+
+@pytest.mark.parametrize(
+    ("p_value", "cramers_v", "words"),
+    [(0.2, 0.3, "No more than by chance."), (1e-9, 0.01, "A little."), (1e-9, 0.1, "Yes, clearly."), (0.0, 0.3, "Yes, strongly.")],
+)
+def test_the_verdict_on_the_calendar_weighs_chance_before_size(tmp_path, p_value, cramers_v, words):
+    page = characteristics(tmp_path, season("Bikini", p_value=p_value, cramers_v=cramers_v))
+    assert words in page
+    assert ("Bikini: most in Jul (1.5 times the usual), least in Jan (0.5)" in page) == (p_value < 0.001)
+
+
+def test_what_the_data_does_not_hold_is_said(tmp_path):
+    page = characteristics(tmp_path, [])
+    Tags(page)
+    for words in ("catalogue does not say when", "no searches and no clicks", "No property of the items", "hold no searches"):
+        assert words in page
+    young = [figure("c1_turnover", "new_items_still_on_sale", 3.0, category="Bags", period="2026-01")]
+    assert "figures of these months are too small" in characteristics(tmp_path, young)
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_synthetic_data_is_named_as_such_and_only_then(tmp_path, synthetic):
     assert ("synthetic" in report(tmp_path, synthetic=synthetic)) == synthetic
+    assert ("synthetic" in characteristics(tmp_path, synthetic=synthetic)) == synthetic
 
 
 def test_the_headline_sets_the_system_beside_the_best_simple_method(tmp_path):
@@ -82,13 +142,14 @@ def test_the_headline_sets_the_system_beside_the_best_simple_method(tmp_path):
 
 
 def test_a_day_with_little_to_show_still_has_a_page(tmp_path):
-    page = report(tmp_path, characteristics=[], examples=[], health=[], evaluations=evaluations(fashionrec=0.0))
-    assert "What this shop is like" not in page
+    page = report(tmp_path, has_characteristics=False, examples=[], health=[], evaluations=evaluations(fashionrec=0.0))
+    assert "characteristics.html" not in page
     Tags(page)
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     assert report(tmp_path) == report(tmp_path)
+    assert characteristics(tmp_path) == characteristics(tmp_path)
 
 
 def test_a_figure_is_marked_when_it_changed_by_more_than_half():

@@ -8,15 +8,17 @@ from pyspark.sql import functions as f
 
 from fashionrec.embeddings.spaces import encode_titles
 from fashionrec.errors import UserError
-from fashionrec.evaluate import health
-from fashionrec.evaluate.characteristics import characteristic_rows
+from fashionrec.evaluate import characteristics, health
+from fashionrec.evaluate.characteristics_report import write_characteristics
 from fashionrec.evaluate.examples import example_paths
 from fashionrec.evaluate.protocol import CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
 from fashionrec.evaluate.report import write_report
 from fashionrec.ingest.world_words import SYNTHETIC_MARK
 from fashionrec.lake import tables
 from fashionrec.lake.spec import table_spec
+from fashionrec.memory.normalise import normalise_query
 from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.steps.sequences import attributed_events
 from fashionrec.retrieval.indexes import check_build, load_index, slug, vectors
 
 MONITORED = (
@@ -71,9 +73,30 @@ def _load(folder: Path, category: str) -> CategoryItems | None:
 
 
 def analyze_characteristics(run: Run) -> None:
-    """Compute the paper's four characteristics of fashion shopping from what the shop logged."""
-    rows = characteristic_rows(run.read("interactions"), run.read("items"), run.read("sequences"), until=run.run_date)
-    run.write("characteristics", rows)
+    """Compute the paper's four characteristics of fashion shopping from what the shop logged, and write them as a page for marketers."""
+    settings = run.settings.evaluate
+    versions = run.read("item_versions").transform(characteristics.with_vertical, settings.verticals)
+    described = versions.withColumn("price", f.lit(None).cast("double"))  # what an item costs today plays no part here
+    events = attributed_events(run.read("interactions"), described, settings=run.settings.sequences)
+    events = (
+        events.withColumn("query", normalise_query(f.col("query"))).transform(characteristics.with_vertical, settings.verticals).persist()
+    )
+    try:
+        figures = (
+            characteristics.turnover(versions, until=run.run_date),
+            characteristics.comparison(events),
+            characteristics.queries(events, until=run.run_date),
+        )
+        # Both are a few rows per category, month and attribute's value.
+        rows = [tuple(row) for part in figures for row in part.collect()]
+        demand = characteristics.calendar_demand(events, settings.calendar_attributes).collect()
+        rows += characteristics.calendar_rows([row.asDict() for row in demand])
+    finally:
+        events.unpersist()
+    run.write("characteristics", run.spark.createDataFrame(rows, characteristics.SCHEMA))
+    named = [dict(zip(characteristics.COLUMNS, row, strict=True)) for row in rows]
+    page = write_characteristics(run.day_folder("reports"), run_date=run.run_date, synthetic=_is_synthetic(run), rows=named)
+    run.figures["page_kib"] = page.stat().st_size // 1024
 
 
 def monitor(run: Run) -> None:
@@ -87,13 +110,17 @@ def monitor(run: Run) -> None:
     report = write_report(
         Path(run.path("reports", str(run.run_date))),
         run_date=run.run_date,
-        synthetic=Path(run.path("raw_interactions")).parent.joinpath(SYNTHETIC_MARK).exists(),
+        synthetic=_is_synthetic(run),
         evaluations=[row.asDict() for row in run.read("evaluations").collect()],
-        characteristics=[row.asDict() for row in run.read("characteristics").collect()],
+        has_characteristics=not run.read("characteristics").isEmpty(),
         health=rows,
         examples=example_paths(run.read("sequences"), run.read("generations"), run.read("recommendations"), count=3),
     )
     run.figures["report_kib"] = report.stat().st_size // 1024
+
+
+def _is_synthetic(run: Run) -> bool:
+    return Path(run.path("raw_interactions")).parent.joinpath(SYNTHETIC_MARK).exists()
 
 
 def _figures(run: Run) -> dict[health.Key, float]:
@@ -134,7 +161,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         "analyze_characteristics",
-        reads=("interactions", "items", "sequences"),
+        reads=("interactions", "item_versions"),
         writes=("characteristics",),
         run=analyze_characteristics,
         about="Compute the paper's four characteristics of fashion shopping.",
