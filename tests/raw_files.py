@@ -14,6 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from fashionrec.lake.spec import table_spec
+from fashionrec.lake.tables import merge_history
+from fashionrec.pipeline.step import Run
+from tests.builders import table_rows
+
 INTERACTION = pa.schema(
     [(name, pa.string()) for name in ("event_id", "user_id", "event_at", "action", "query", "item_id")]
     + [("position", pa.int32()), ("results", pa.list_(pa.string()))]
@@ -67,3 +72,10 @@ def deliver_frame(root: Path, day: date | str, frame: pd.DataFrame) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(path)
     return path
+
+
+def known_items(run: Run, *items: str) -> None:
+    """Put items into the catalogue's history, as an ingestion of a catalogue that holds them would have."""
+    dates = {"valid_from": date(2026, 1, 1), "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
+    rows = table_rows(run.spark, "item_versions", *({"item_id": item, **dates} for item in items))
+    merge_history(rows, run.path("lake", "item_versions"), table_spec("item_versions"), {})

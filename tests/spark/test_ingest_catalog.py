@@ -2,8 +2,10 @@
 
 import pytest
 
-from fashionrec.ingest.catalog import REASONS, judge_catalog, valid_items
-from fashionrec.ingest.raw import RawError, read_raw
+from fashionrec.ingest.catalog import COLUMNS, REASONS, compare, judge_catalog, valid_items
+from fashionrec.ingest.columns import RawError
+from fashionrec.ingest.raw import read_raw
+from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.steps.ingest import ingest_catalog
 from tests.conftest import RUN_DATE
@@ -16,7 +18,8 @@ def judge(spark, tmp_path):
 
     def judge(*rows):
         path = deliver(tmp_path, RUN_DATE, *rows)
-        return judge_catalog(read_raw(spark, [str(path)], table_spec("raw_catalog")).frame)
+        judged = judge_catalog(read_raw(spark, [str(path)], table_spec("raw_catalog")).frame, max_text_length=30)
+        return with_verdicts(judged, compare(judged), reasons=REASONS, columns=COLUMNS)
 
     return judge
 
@@ -28,7 +31,12 @@ def test_every_bad_row_has_its_reason(judge):
         "c": ("bad_price", {"price": -0.01}),
         "d": ("bad_price", {"price": "NaN"}),
         "e": ("bad_date", {"first_available_date": "soon"}),
-        "f|g": ("bad_item_id", {}),
+        "f": ("text_too_long", {"title": "t" * 31}),
+        "g": ("text_too_long", {"attributes": {"season": "s" * 31}}),
+        "h": ("bad_currency", {"price": 3.5, "currency": "EURO"}),
+        "j": ("bad_image_url", {"image_url": "javascript:alert(1)"}),
+        "k": ("bad_encoding", {"title": "Caf\ufffd"}),
+        "l|m": ("bad_item_id", {}),
     }
     rows = judge(
         *(raw_item(name, **fields) for name, (_, fields) in rejected.items()), "{", raw_item(""), raw_item("good", price=0)
@@ -67,5 +75,5 @@ def test_the_newest_catalogue_on_or_before_the_run_date_is_read(tmp_path, make_r
 
 def test_no_catalogue_yet_is_an_error(tmp_path, make_run):
     deliver(tmp_path / "raw/catalog", "2026-03-02", raw_item("a"))
-    with pytest.raises(RawError, match=r"raw/catalog: no catalogue on or before 2026-03-01 \(oldest: 2026-03-02\)"):
+    with pytest.raises(RawError, match=r"raw/catalog: no catalogue on or before 2026-03-01"):
         ingest_catalog(make_run())

@@ -49,7 +49,7 @@ def ingest_interactions(run: Run) -> None:
 
     with _judged(judged, compare, interactions.REASONS, interactions.COLUMNS) as rows:
         tally = _tally(rows, marks=interactions.MARKS)
-        _report(run, raw, tally, files=files, reasons=interactions.REASONS)
+        _report(run, raw, tally, files=files, reasons=interactions.REASONS, copies=(interactions.DUPLICATE, interactions.NEAR_DUPLICATE))
         _whole_files(rows, tally, spec)
         _quarantine(run, rows, tally, folders, source="interactions", reasons=interactions.REASONS)
         _publish_interactions(run, rows, tally, folders)
@@ -71,7 +71,7 @@ def ingest_catalog(run: Run) -> None:
     judged = catalog.judge_catalog(raw.frame, max_text_length=run.settings.ingest.max_text_length)
     with _judged(judged, catalog.compare, catalog.REASONS, catalog.COLUMNS) as rows:
         tally = _tally(rows)
-        _report(run, raw, tally, files=files, reasons=catalog.REASONS)
+        _report(run, raw, tally, files=files, reasons=catalog.REASONS, copies=(catalog.DUPLICATE,))
         _whole_files(rows, tally, spec)
         _quarantine(run, rows, tally, folders, source="catalog", reasons=catalog.REASONS)
         run.figures["catalog_age_days"] = (run.run_date - day).days
@@ -152,7 +152,7 @@ def _tally(judged: DataFrame, marks: Sequence[str] = ()) -> Tally:
     )
 
 
-def _report(run: Run, raw: RawRows, tally: Tally, *, files: Sequence[str], reasons: Collection[str]) -> None:
+def _report(run: Run, raw: RawRows, tally: Tally, *, files: Sequence[str], reasons: Collection[str], copies: Sequence[str]) -> None:
     """Put the figures and warnings into the run; raise RawError where rows were lost or doubled on the way."""
     verdicts = tally.verdicts
     # A count of its own: it only splits the files into rows, and it would see what the verdicts lost.
@@ -160,6 +160,7 @@ def _report(run: Run, raw: RawRows, tally: Tally, *, files: Sequence[str], reaso
     rejected = {reason: verdicts[reason] for reason in reasons if verdicts.get(reason)}
     run.figures |= {"rows_in": rows_in, "quarantined": sum(rejected.values())}
     others = {name: verdicts[name] for name in verdicts if name and name not in rejected}
+    run.figures |= {f"{name}_count": verdicts.get(name, 0) for name in copies}
     run.figures |= {f"{name}_count": count for name, count in sorted({**others, **tally.marks}.items()) if count}
     run.warnings += [f"quarantine: {reason} {count:,}" for reason, count in rejected.items()]
     unknown = sorted({*raw.unknown_columns, *tally.unknown_fields})
