@@ -160,4 +160,7 @@ def _observed(result: Any, row_count: int) -> str:
         return f"{repeated:,} of {row_count:,} rows repeat a key" if repeated else "no key twice"
     if result.expectation_config.type == "expect_table_row_count_to_be_between":
         return f"{value:,} rows" if value else "no rows"
+    if result.expectation_config.type == "expect_column_proportion_of_non_null_values_to_be_between" and value is not None:
+        # The sentence tells of nulls.
+        return f"{1 - value:.3f}"
     return f"{float(value):.4g}" if isinstance(value, Real) else str(value)

@@ -131,7 +131,7 @@ def test_drift_against_the_last_good_days_is_warned_of_and_published(spark, make
         "at most 40 rows, 2 times the median good day's 20 (found: 50 rows)",
         "action: shares of its values diverge from the median good day's by at most 0.1 nats (found: 4.6",
         "position: mean within 25% of the median good day's 2 (found: 3)",
-        "marketplace: share of nulls within 0.1 of the median good day's 0.000 (found: 0)",
+        "marketplace: share of nulls within 0.1 of the median good day's 0.000 (found: 1.000)",
     ):
         assert told in warned
     assert len(wild.warnings) == 4
