@@ -19,11 +19,11 @@ WINDOW = {"first_day": RUN_DATE - timedelta(days=3), "lookback_days": 3, "max_te
 
 @pytest.fixture
 def read(spark, tmp_path):
-    """Return a function that reads all that was delivered."""
+    """Return a function that reads what was delivered, or the folders of some days of it."""
 
-    def read():
+    def read(days=None):
         root = str(tmp_path)
-        return read_raw(spark, raw_files(spark, root, raw_days(spark, root)), table_spec("raw_interactions"))
+        return read_raw(spark, raw_files(spark, root, days or raw_days(spark, root)), table_spec("raw_interactions"))
 
     return read
 
@@ -32,9 +32,9 @@ def read(spark, tmp_path):
 def judge(spark, read):
     """Return a function that judges all that was delivered, by itself and against the others."""
 
-    def judge(known_items=("i", "1", "2")):
-        known = spark.createDataFrame([(item,) for item in known_items], "item_id string")
-        rows = judge_interactions(read().frame, key=KEY, **WINDOW).persist()
+    def judge(days=None, **window):
+        known = spark.createDataFrame([("i",), ("1",), ("2",)], "item_id string")
+        rows = judge_interactions(read(days).frame, key=KEY, **(WINDOW | window)).persist()
         return with_verdicts(rows, compare(rows, known, near_duplicate_seconds=2), reasons=REASONS, columns=COLUMNS)
 
     return judge
@@ -44,9 +44,9 @@ def judge(spark, read):
 def judged(judge):
     """Return a function that gives the judged rows in the order of their IDs."""
 
-    def judged(**options):
+    def judged(**window):
         with readable_files():
-            return judge(**options).orderBy("event_id", "raw").collect()
+            return judge(**window).orderBy("event_id", "raw").collect()
 
     return judged
 
@@ -172,6 +172,29 @@ def test_a_late_event_is_valid_within_the_lookback_of_its_arrival_and_left_to_ea
     settled = {"event_at": "2026-02-25T08:00:00Z"}
     deliver(tmp_path, "2026-02-26", raw_event("settled", **settled), raw_event("odd", item_id="gone", **settled))
     assert reasons(judged()) == {"three_days": None, "four": "too_late", "settled": "before_window", "odd": "unknown_item"}
+
+
+def test_days_one_by_one_and_all_at_once_give_the_same_events_and_the_same_quarantine(tmp_path, judged):
+    days = [RUN_DATE - timedelta(days=back) for back in (2, 1, 0)]
+    for number, day in enumerate(days):
+        events = [raw_event(f"{day}{user}", user_id=user, event_at=f"{day}T10:00:00Z") for user in "uvw"]
+        again = raw_event(f"again{number}", event_at=f"{day}T10:00:01Z")
+        late = raw_event(f"late{number}", user_id="x", event_at=f"{day - timedelta(days=1)}T10:00:00Z")
+        deliver(tmp_path, day, *events, again, events[0], late, "{", raw_event(f"odd{number}", item_id="gone"))
+
+    def tables(windows):
+        """Replace days of events and arrival days of quarantine, window by window, as the step does."""
+        events, quarantine = {}, {}
+        for window in windows:
+            rows = judged(days=window, first_day=min(window), lookback_days=1)
+            valid = [row for row in rows if not row.reason]
+            events |= {day: [str(row) for row in valid if row.event_date == day] for day in {row.event_date for row in valid}}
+            quarantine |= {day: [str(row) for row in rows if row.arrival_date == day and row.reason in REASONS] for day in window}
+        return events, quarantine
+
+    one_by_one = tables([days[:1], days[:2], days[1:]])
+    assert one_by_one == tables([days])
+    assert [len(rows) for rows in one_by_one[1].values()] == [3, 2, 2]
 
 
 def test_of_copies_the_same_one_stays_whatever_file_it_lies_in(tmp_path, judged):
