@@ -103,8 +103,9 @@ def test_no_id_of_a_deleted_user_outlives_him_in_the_log(spark, make_run, tmp_pa
             spark.conf.unset(key)
     # The condition of the DELETE itself names the user: that is the shop's choice, by batch or by ID.
     kept = "".join(line for line in log_texts(path).splitlines() if '"operation":"DELETE"' not in line)
-    assert user not in kept
-    assert device not in kept
+    # Statistics keep the first 32 characters of a text.
+    assert user[:24] not in kept
+    assert device[:24] not in kept
     assert not list(path.glob("event_date=*/*.parquet"))
 
 

@@ -72,18 +72,19 @@ def test_a_full_day_is_not_replaced_by_a_tiny_or_empty_one_and_all_days_stay(spa
 
 
 def test_a_scope_is_compared_with_itself_alone(spark, make_run):
-    def reject(source, count):
+    def reject(source, count, day):
         rows = [{"raw": str(number)} for number in range(count)]
-        return make_run().write(
-            "quarantine",
-            table_rows(spark, "quarantine", *rows, arrival_date=RUN_DATE, source=source, reason="r"),
-            scope={"source": source},
-        )
+        run = make_run(run_date=day)
+        frame = table_rows(spark, "quarantine", *rows, arrival_date=day, source=source, reason="r", raw="r")
+        assert run.write("quarantine", frame, scope={"source": source}) == count
+        return run.warnings
 
-    reject("interactions", 10)
-    reject("catalog", 1)
+    reject("catalog", 10, YESTERDAY)
+    reject("interactions", 1, YESTERDAY)
+    assert reject("catalog", 12, RUN_DATE) == []
+    assert "at most 2 rows" in reject("interactions", 12, RUN_DATE)[0]
     # Fewer rejected rows are no reason to stop.
-    assert reject("interactions", 1) == 1
+    assert reject("catalog", 1, RUN_DATE) == []
 
 
 def test_keys_nulls_and_vocabularies_stop_the_run_in_one_line_and_leave_the_table(spark, make_run, tmp_path):
