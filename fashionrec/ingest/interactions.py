@@ -118,9 +118,12 @@ def compare(judged: DataFrame, known_items: DataFrame, *, near_duplicate_seconds
     not_rejected = judged.where(f.col("reason").isNull() | (f.col("reason") == BEFORE_WINDOW))
     named = not_rejected.select("row", "item_id").where(f.col("item_id").isNotNull())
     strange_items = named.select("item_id").distinct().join(known_items.select("item_id"), "item_id", "left_anti")
+    # Few in any log that is fit to be published; Spark would guess many, and shuffle all rows to meet them.
+    strange_items = f.broadcast(strange_items)
     strange = named.join(strange_items, "item_id").select("row", f.lit("unknown_item").alias("reason"))
     narrow = judged.where(f.col("reason").isNull()).select(
         "row",
+        "item_id",
         "event_id",
         "event_at",
         "event_date",
@@ -128,7 +131,7 @@ def compare(judged: DataFrame, known_items: DataFrame, *, near_duplicate_seconds
         f.xxhash64("user_id", "action", f.coalesce("item_id", f.lower("query"))).alias("deed"),
         f.xxhash64(*COLUMNS).alias("content"),
     )
-    narrow = narrow.join(strange.select("row"), "row", "left_anti")
+    narrow = narrow.join(strange_items, "item_id", "left_anti")
     copies = Window.partitionBy("event_id").orderBy("event_at", "content", "row")
     narrow = narrow.withColumn("is_copy", f.row_number().over(copies) > 1)
     deeds = Window.partitionBy("deed", "event_date", "is_copy").orderBy("event_at", "event_id")

@@ -180,7 +180,8 @@ def test_days_one_by_one_and_all_at_once_give_the_same_events_and_the_same_quara
         events = [raw_event(f"{day}{user}", user_id=user, event_at=f"{day}T10:00:00Z") for user in "uvw"]
         again = raw_event(f"again{number}", event_at=f"{day}T10:00:01Z")
         late = raw_event(f"late{number}", user_id="x", event_at=f"{day - timedelta(days=1)}T10:00:00Z")
-        deliver(tmp_path, day, *events, again, events[0], late, "{", raw_event(f"odd{number}", item_id="gone"))
+        odd = raw_event(f"odd{number}", item_id="gone", event_at=f"{day}T12:00:00Z")
+        deliver(tmp_path, day, *events, again, events[0], late, "{", odd)
 
     def tables(windows):
         """Replace days of events and arrival days of quarantine, window by window, as the step does."""
@@ -194,7 +195,8 @@ def test_days_one_by_one_and_all_at_once_give_the_same_events_and_the_same_quara
 
     one_by_one = tables([days[:1], days[:2], days[1:]])
     assert one_by_one == tables([days])
-    assert [len(rows) for rows in one_by_one[1].values()] == [3, 2, 2]
+    assert [len(rows) for rows in one_by_one[1].values()] == [2, 2, 2]
+    assert [len(rows) for rows in one_by_one[0].values()] == [4, 4, 3]
 
 
 def test_of_copies_the_same_one_stays_whatever_file_it_lies_in(tmp_path, judged):
