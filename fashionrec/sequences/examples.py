@@ -1,7 +1,7 @@
 """Examples: the path of one user in one category before each purchase, and as it stands today.
 
-The events come from `sessions`, shuffled by user; sorted once more within each user, by category, they need no other shuffle. No lambda
-below refers to an array that is computed on the way: Spark would compute it again for every element.
+The events come from `sessions`, shuffled by user; sorted once more within each user, by category, they need no other shuffle. Lambdas over
+arrays are kept for the few paths that need them: Spark 4.2 interprets them, and every field that one reads costs a look at the settings.
 """
 
 from datetime import date, timedelta
@@ -12,7 +12,7 @@ from pyspark.sql import functions as f
 from fashionrec.sequences.sessions import ITEM_COLUMNS
 
 _STEP_COLUMNS = ("action", "event_at", "session_id", "query", "item_id", "position", *(f"item.{name}" for name in ITEM_COLUMNS))
-_TARGET_COLUMNS = ("at", "event_id", "event_at", "item_id", "item.title")
+_TARGET_COLUMNS = ("place", "event_id", "event_at", "item_id", "item.title")
 
 
 def build_examples(
@@ -29,7 +29,7 @@ def build_examples(
     The answer is never in the input: no action on the target item, and nothing from the target on, is among the actions.
     """
     paths = events.where("category IS NOT NULL").transform(_paths)
-    examples = _examples(paths, kept=max_train_examples + 2).withColumn("steps", _newest(_without_repeats_if_cut(), max_actions))
+    examples = _examples(paths, kept=max_train_examples + 2)
     bought_on, first_test_day = f.to_date("target.event_at"), run_date - timedelta(days=test_days - 1)
     by_time = (
         f.when(bought_on.isNull(), "score")
@@ -37,7 +37,7 @@ def build_examples(
         .when(bought_on >= f.lit(first_test_day - timedelta(days=validation_days)), "validation")
         .otherwise("train")
     )
-    enough = f.size("kept") >= f.when(f.col("split") == "score", f.lit(1)).otherwise(f.lit(min_actions))
+    enough = f.size("steps") >= f.when(f.col("split") == "score", f.lit(1)).otherwise(f.lit(min_actions))
     return examples.where(enough).select(
         _example_id().alias("example_id"),
         "user_id",
@@ -45,7 +45,7 @@ def build_examples(
         "split",
         by_time.alias("split_by_time"),
         f.coalesce(f.date_sub(bought_on, 1), f.lit(run_date)).alias("as_of_date"),
-        f.transform("steps", lambda step: step.step).alias("actions"),
+        _newest("steps", max_actions).alias("actions"),
         f.col("target.item_id").alias("target_item_id"),
         f.col("target.title").alias("target_title"),
         f.col("target.event_at").alias("target_at"),
@@ -53,58 +53,71 @@ def build_examples(
 
 
 def _paths(events: DataFrame) -> DataFrame:
-    """Return one row per user and category: `path`, its steps in order of time and event, and `purchases`, what to predict."""
+    """Return one row per user and category: `path`, its steps in order, their `places` and `items`, and `purchases`, what to predict."""
     about = f.coalesce("item_id", "query")
     in_order = Window.partitionBy("user_id", "category").orderBy("event_at", "event_id")
     repeats = (f.lag("action").over(in_order) == f.col("action")) & (f.lag(about).over(in_order) == about)
     # The place counts repeats, too: a second pass over the events would only close its gaps.
-    steps = events.withColumns({"_repeats": f.coalesce(repeats, f.lit(False)), "at": f.row_number().over(in_order)}).where("NOT _repeats")
-    step = f.struct("at", f.struct(*_STEP_COLUMNS).alias("step"))
-    target = f.when(f.col("action") == "purchase", f.struct(*_TARGET_COLUMNS))
-    paths = steps.groupBy("user_id", "category").agg(f.collect_list(step).alias("path"), f.collect_list(target).alias("purchases"))
-    # They were collected in order, which Spark does not promise; sorting what is sorted is one pass.
-    return paths.withColumns({name: f.array_sort(name, lambda a, b: a["at"] - b["at"]) for name in ("path", "purchases")})
+    placed = events.withColumns({"_repeats": f.coalesce(repeats, f.lit(False)), "place": f.row_number().over(in_order)})
+    collected = {
+        "path": f.struct(*_STEP_COLUMNS),
+        "places": f.col("place"),
+        "items": f.coalesce("item_id", f.lit("")),
+        "purchases": f.when(f.col("action") == "purchase", f.struct(*_TARGET_COLUMNS)),
+    }
+    steps = placed.where("NOT _repeats").groupBy("user_id", "category")
+    return steps.agg(*(f.collect_list(column).alias(name) for name, column in collected.items())).transform(_in_order)
+
+
+def _in_order(paths: DataFrame) -> DataFrame:
+    """Return the paths with their arrays in the order of the places.
+
+    They are collected in that order, which Spark does not promise; so it is checked, and put right where it is not.
+    """
+    ordered = f.array_sort("places")
+
+    def sorted_by_place(name: str) -> Column:
+        return f.transform(ordered, lambda place: f.element_at(name, f.array_position("places", place).cast("int")))
+
+    right = f.col("places") == ordered
+    arrays = {name: f.when(right, f.col(name)).otherwise(sorted_by_place(name)) for name in ("path", "items")}
+    by_place = f.array_sort("purchases", lambda a, b: a["place"] - b["place"])
+    arrays |= {"purchases": f.when(right, f.col("purchases")).otherwise(by_place), "places": ordered}
+    return paths.select("user_id", "category", *(column.alias(name) for name, column in arrays.items()))
 
 
 def _examples(paths: DataFrame, *, kept: int) -> DataFrame:
-    """Return one row per example: user, category, `split`, `target`, the steps `kept` before it, and whether some were `cut` out.
+    """Return one row per example: user, category, `split`, `target`, and `steps`, what comes before it.
 
-    What is cut are the earlier events on the target item, which would give the answer away; score has no target and keeps all.
+    Earlier events on the target item are left out: they would give the answer away. Score has no target and keeps all.
     """
-    nothing = [f.lit(None).alias(name.removeprefix("item.")) for name in _TARGET_COLUMNS if name != "at"]
-    today = f.struct(f.lit(2**31 - 1).alias("at"), *nothing)
-    targets = paths.withColumn("targets", f.concat(_newest("purchases", kept), f.array(today)))
-
-    def example(target: Column) -> Column:
-        def before(step: Column) -> Column:
-            return step["at"] < target["at"]
-
-        def on_target(step: Column) -> Column:
-            return f.coalesce(step["step"]["item_id"] == target["item_id"], f.lit(False))
-
-        return f.struct(
-            target.alias("target"),
-            f.filter("path", lambda step: before(step) & ~on_target(step)).alias("kept"),
-            f.exists("path", lambda step: before(step) & on_target(step)).alias("cut"),
-        )
-
-    exploded = targets.select("user_id", "category", f.size("targets").alias("count"), f.posexplode(f.transform("targets", example)))
-    from_end = f.col("count") - 1 - f.col("pos")
+    nothing = [f.lit(None).alias(name.removeprefix("item.")) for name in _TARGET_COLUMNS]
+    targets = f.concat(_newest("purchases", kept), f.array(f.struct(*nothing)))
+    examples = paths.withColumn("targets", targets).select(
+        "*", f.size("targets").alias("count"), f.posexplode("targets").alias("number", "target")
+    )
+    from_end = f.col("count") - 1 - f.col("number")
     split = f.when(from_end == 0, "score").when(from_end == 1, "test").when(from_end == 2, "validation").otherwise("train")
-    return exploded.select("user_id", "category", split.alias("split"), "col.*")
+    end = f.coalesce(f.array_position("places", f.col("target.place")).cast("int"), f.size("path") + 1)
+    before, items = f.slice("path", f.lit(1), end - 1), f.slice("items", f.lit(1), end - 1)
+    examples = examples.withColumns({"split": split, "before": before, "items_before": items}).drop("path", "places", "items", "purchases")
+    seen = f.coalesce(f.array_contains("items_before", f.col("target.item_id")), f.lit(False))
+    steps = f.when(seen, _without_target()).otherwise(f.col("before"))
+    # What a generator makes is computed once; of a plain column, Spark would compute a filter's part again.
+    return examples.select("user_id", "category", "split", "target", f.explode(f.array(steps)).alias("steps"))
 
 
-def _without_repeats_if_cut() -> Column:
-    """Return the steps kept; where some were cut out between them, without those that now repeat the step before them."""
+def _without_target() -> Column:
+    """Return the steps before the target without those on its item, and without those that then repeat the step before them."""
+    others = f.filter("before", lambda step: ~step["item_id"].eqNullSafe(f.col("target.item_id")))
 
     def unless_repeated(step: Column, before: Column) -> Column:
-        now, then = step["step"], before["step"]
-        same = (now["action"] == then["action"]) & now["item_id"].eqNullSafe(then["item_id"]) & now["query"].eqNullSafe(then["query"])
+        same = (
+            (step["action"] == before["action"]) & step["item_id"].eqNullSafe(before["item_id"]) & step["query"].eqNullSafe(before["query"])
+        )
         return f.when(~f.coalesce(same, f.lit(False)), step)
 
-    shifted = f.concat(f.array(f.lit(None)), f.col("kept"))
-    collapsed = f.filter(f.zip_with("kept", shifted, unless_repeated), lambda step: step.isNotNull())
-    return f.when(f.col("cut"), collapsed).otherwise(f.col("kept"))
+    return f.array_compact(f.zip_with(others, f.concat(f.array(f.lit(None)), others), unless_repeated))
 
 
 def _newest(array: str | Column, count: int) -> Column:
