@@ -145,7 +145,7 @@ def merge_history(frame: DataFrame, path: str, spec: TableSpec, commit: Mapping[
     hashes = {side: f.xxhash64(*(f.col(f"{side}.{name}") for name in columns)) for side in ("old", "new")}
     table = DeltaTable.forPath(spark, path)
     unlike = table.toDF().alias("old").join(frame.alias("new"), f.expr(same_key), "full").where(~hashes["old"].eqNullSafe(hashes["new"]))
-    count = unlike.count()
+    count = int(unlike.count())
     if not count:
         return 0
     # A merge takes no option for its metadata, only the session's.
