@@ -16,9 +16,10 @@ SPECS = {spec.table: spec for spec in table_specs() if spec.constraints}
 
 # Values with which a row is good, beyond those that its types give.
 GOOD = {
-    "interactions": {"action": "click", "query": None, "position": 1},
+    "interactions": {"user_id": "0" * 64, "action": "click", "query": None, "position": 1, "sponsored": False},
+    "item_versions": {"valid_to": date(2026, 4, 1), "describes_to": date(9999, 12, 31)},
     "quarantine": {"source": "catalog"},
-    "sequences": {"split": "train"},
+    "sequences": {"split": "train", "split_by_time": "train"},
     "query_hits": {"match": "exact"},
     "prompts": {"split": "train"},
     "generations": {"parse_error": None},
@@ -30,11 +31,18 @@ BAD = {
     ("interactions", "search_has_query"): {"action": "search", "query": None, "item_id": None},
     ("interactions", "item_action_has_item"): {"item_id": None},
     ("interactions", "position_from_one"): {"position": 0},
+    ("interactions", "sponsored_has_no_position"): {"sponsored": True},
+    ("interactions", "user_is_pseudonym"): {"user_id": "user-1"},
     ("interactions", "date_of_time"): {"event_date": date(2026, 2, 1)},
+    ("interactions", "sponsored_has_no_position"): {"sponsored": True},
+    ("interactions", "user_is_pseudonym"): {"user_id": "jane.doe@example.com"},
+    ("item_versions", "title_not_blank"): {"title": " "},
+    ("item_versions", "intervals_run_forward"): {"valid_to": DAY},
     ("quarantine", "source_known"): {"source": "elsewhere"},
     ("items", "title_not_blank"): {"title": "  "},
     ("items", "price_not_negative"): {"price": -1.0},
     ("sequences", "split_known"): {"split": "holdout"},
+    ("sequences", "split_by_time_known"): {"split_by_time": "holdout"},
     ("sequences", "target_unless_score"): {"split": "score"},
     ("sequences", "not_empty"): {"actions": []},
     ("query_products", "has_products"): {"products": []},
@@ -46,6 +54,7 @@ BAD = {
     ("recommendations", "rank_from_one"): {"rank": 0},
     ("recommendations", "source_known"): {"source": "magic"},
     ("campaign_feed", "has_products"): {"products": []},
+    ("characteristics", "value_is_number"): {"value": float("nan")},
     ("evaluations", "value_is_share"): {"value": 1.5},
 }
 
