@@ -31,8 +31,6 @@ BAD = {
     ("interactions", "search_has_query"): {"action": "search", "query": None, "item_id": None},
     ("interactions", "item_action_has_item"): {"item_id": None},
     ("interactions", "position_from_one"): {"position": 0},
-    ("interactions", "sponsored_has_no_position"): {"sponsored": True},
-    ("interactions", "user_is_pseudonym"): {"user_id": "user-1"},
     ("interactions", "date_of_time"): {"event_date": date(2026, 2, 1)},
     ("interactions", "sponsored_has_no_position"): {"sponsored": True},
     ("interactions", "user_is_pseudonym"): {"user_id": "jane.doe@example.com"},
