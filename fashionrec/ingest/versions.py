@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date
+from itertools import pairwise
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
@@ -38,7 +39,7 @@ def item_versions(snapshots: DataFrame, known: DataFrame, *, days: Sequence[date
 def _next_day(days: Sequence[date]) -> Column:
     """Return the day of the catalogue after that of the row, null after the last."""
     ordered = sorted(set(days))
-    pairs = [f.lit(part) for pair in zip(ordered, ordered[1:], strict=False) for part in pair]
+    pairs = [f.lit(part) for pair in pairwise(ordered) for part in pair]
     return f.create_map(*pairs)[f.col("arrival_date")] if pairs else f.lit(None).cast("date")
 
 
