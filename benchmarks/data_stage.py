@@ -28,7 +28,7 @@ from fashionrec.pipeline.usage import PeakMemory, every
 from fashionrec.settings import load_settings, resource
 
 SIZES = (0.1, 0.3, 1.0)
-DAYS = 90
+DAYS = 30
 RUN_DATE = date(2026, 3, 1)
 STEPS = ("ingest_catalog", "ingest_interactions", "build_sequences")
 # Heap of the only JVM: in local mode the driver is the executor, too.

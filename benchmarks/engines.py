@@ -132,11 +132,11 @@ def by_polars(run: Run, source: Path, target: Path) -> None:
     target.mkdir(exist_ok=True)
     us = pl.col("event_at").dt.epoch("us")
     described = (
-        pl.scan_parquet(source / "item_versions")
-        .join(pl.scan_parquet(source / "items").select("item_id", "price"), on="item_id", how="left")
+        pl.scan_parquet(source / "item_versions" / "*.parquet")
+        .join(pl.scan_parquet(source / "items" / "*.parquet").select("item_id", "price"), on="item_id", how="left")
         .select(pl.col("item_id").alias("about"), "category", "describes_from", "describes_to", pl.struct(_DESCRIPTION).alias("item"))
     )
-    events = pl.scan_parquet(source / "interactions").with_columns(
+    events = pl.scan_parquet(source / "interactions" / "*.parquet").with_columns(
         about=pl.coalesce("item_id", pl.col("results").list.get(0, null_on_oob=True)), number=pl.int_range(pl.len())
     )
     that_day = (pl.col("event_date") >= pl.col("describes_from")) & (pl.col("event_date") < pl.col("describes_to"))
@@ -185,10 +185,7 @@ def by_polars(run: Run, source: Path, target: Path) -> None:
         targets.lazy()
         .drop("event_id", "from_end")
         .join(steps.lazy(), on=["user_id", "category"], maintain_order="left_right")
-        .filter(
-            (pl.col("place") < pl.col("target_place"))
-            & ~pl.col("item_id").eq_missing("target_item_id").and_(pl.col("item_id").is_not_null())
-        )
+        .filter((pl.col("place") < pl.col("target_place")) & ~(pl.col("item_id") == pl.col("target_item_id")).fill_null(value=False))
         .filter(~_repeats(pl, ["example_id"]))
         .group_by("example_id", maintain_order=True)
         .agg(

@@ -37,6 +37,9 @@ COLUMNS = (
     "image_url",
     "attributes",
 )
+# A sign that no text has, and what shows that one of the texts that it joins is not clean, or blank.
+_BETWEEN = "\ue000"
+_UNCLEAN = rf"[\p{{Cc}}|]|[\p{{Z}}&&[^ ]]|  |(^|{_BETWEEN}) | ({_BETWEEN}|$)|(^|{_BETWEEN})({_BETWEEN}|$)"
 # No URL that mail clients open is longer.
 _LONGEST_URL = 2000
 
@@ -54,7 +57,6 @@ def judge_catalog(raw: DataFrame, *, max_text_length: int) -> DataFrame:
     """
     rows = raw.withColumns({"_title": clean_text("title"), "_date": f.col("first_available_date").try_cast("date")})
     rows = rows.withColumn("reason", _reason(max_text_length))
-    cleaned = f.transform_values("attributes", lambda _, value: clean_text(value))
     return rows.select(
         f.monotonically_increasing_id().alias("row"),
         f.trim("item_id").alias("item_id"),
@@ -66,7 +68,7 @@ def judge_catalog(raw: DataFrame, *, max_text_length: int) -> DataFrame:
         f.coalesce("in_stock", f.lit(True)).alias("in_stock"),
         f.col("_date").alias("first_available_date"),
         f.when(~is_blank("image_url"), f.trim("image_url")).alias("image_url"),
-        f.map_filter(cleaned, lambda _, value: value.isNotNull()).alias("attributes"),
+        _clean_attributes().alias("attributes"),
         "reason",
         f.when(f.col("reason").isNotNull(), f.coalesce("_text", f.to_json(f.struct(*COLUMNS)))).alias("raw"),
         f.col("_file").alias("file"),
@@ -90,12 +92,21 @@ def valid_items(judged: DataFrame) -> DataFrame:
     return judged.where(f.col("reason").isNull()).select(*COLUMNS, "arrival_date")
 
 
+def _clean_attributes() -> Column:
+    """Return the attributes with their values cleaned, without those of which nothing is left."""
+    cleaned = f.transform_values("attributes", lambda _, value: clean_text(value))
+    # Lambdas are interpreted: one look at all values together tells the many items that need none.
+    values = f.array_join(f.map_values("attributes"), _BETWEEN, "")
+    return f.when(values.rlike(_UNCLEAN), f.map_filter(cleaned, lambda _, value: value.isNotNull())).otherwise(f.col("attributes"))
+
+
 def _reason(max_text_length: int) -> Column:
     """Return the first reason that applies to a row by itself, null where none does."""
     price = f.col("price")
     texts = (f.col("_title"), *(f.col(name) for name in ("item_id", "category", "brand", "colour", "size")))
-    named = f.map_entries("attributes")
-    longest_attribute = f.array_max(f.transform(named, lambda one: f.greatest(f.length(one["key"]), f.length(one["value"]))))
+    lengths = f.transform(f.map_entries("attributes"), lambda one: f.greatest(f.length(one["key"]), f.length(one["value"])))
+    together = f.length(f.array_join(f.map_keys("attributes"), "")) + f.length(f.array_join(f.map_values("attributes"), ""))
+    longest_attribute = f.when(together > max_text_length, f.array_max(lengths))
     return first_reason(
         {
             "bad_encoding": f.col("_bad_encoding"),
