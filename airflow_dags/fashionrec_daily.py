@@ -17,12 +17,14 @@ or not at all, so clearing the task (and what comes after it) is always safe.
 
 | task | whom it hurts | first look |
 |---|---|---|
-| `ingest_*` | everybody downstream; yesterday's feed stays | is the date's raw folder there? what does `quarantine` hold? |
+| `ingest_*` | everybody downstream; yesterday's feed stays | are the raw folder and the pseudonyms' key there? what is in `quarantine`? |
 | `build_*`, `look_up_queries` | today's prompts | the table and column that the error names |
 | `train_*` | nobody today: the champion of before stays | the loss in the log, the GPU's memory |
 | `generate` | today's recommendations | is the GPU held by another job? |
 | `recommend`, `publish_campaign` | today's e-mails; yesterday's rows expire | the gate's line in the log |
 | `evaluate`, `analyze_characteristics`, `monitor` | nobody today; no report | the table that the error names |
+
+What each gate found stands in the date's `reports/DATE/quality.html`, also where it refused the day.
 
 ### Another date by hand
 `airflow dags trigger fashionrec_daily --conf '{"run_date": "2026-03-01"}'`

@@ -12,6 +12,7 @@ import pytest
 from fashionrec.ingest.world import make_world
 from tests.conftest import ROOT, RUN_DATE
 
+INGEST = "ingest_catalog,ingest_interactions"
 COMMAND = str(ROOT / ".venv" / "bin" / "fashionrec")
 
 
@@ -31,7 +32,7 @@ def fails(root: Path, *extra: str, steps: str = "ingest_interactions", **environ
 
 
 def succeeds(root: Path) -> None:
-    ran = subprocess.run(arguments(root), capture_output=True, text=True, check=False)
+    ran = subprocess.run(arguments(root, steps=INGEST), capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
 
 
@@ -84,7 +85,9 @@ def test_a_run_killed_while_it_writes_leaves_the_day_as_it_was_and_a_rerun_gives
     before = day()
     # More users: the day's rows change, so a half-written day would show.
     world(tmp_path, users=400)
-    process = subprocess.Popen(arguments(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        arguments(tmp_path, steps=INGEST), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + 120
     staging = tmp_path / "lake/_staging"
     while not any(staging.glob("*/interactions")) and time.monotonic() < deadline:

@@ -113,7 +113,7 @@ def test_the_report_is_one_page_that_says_synthetic(demo):
 
 
 def test_doctor_finds_everything_and_names_what_is_missing(tmp_path):
-    well = fashionrec("doctor")
+    well = fashionrec("doctor", "--conf", str(ROOT / "conf/demo.yaml"))
     assert well.returncode == 0, well.stdout
     empty = tmp_path / "base"
     empty.mkdir()
@@ -128,4 +128,4 @@ def _conf_with_base(folder: Path, base: Path) -> Path:
     shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("tiny"))
     model = folder / "conf/models/tiny.yaml"
     model.write_text(model.read_text().replace("path: tiny", f"path: {base}"))
-    return folder / "conf/local.yaml"
+    return folder / "conf/demo.yaml"
