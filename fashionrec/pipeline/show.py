@@ -47,7 +47,10 @@ def user(run: Run, user_id: str, console: Console, *, with_prompt: bool = True) 
         user_id = (example_users(run, 1) or [""])[0]
     products = _rows(run, "recommendations", user_id)
     if not products:
-        raise UserError(f"user {user_id!r} has no recommendations on {run.run_date}; 'fashionrec show any' takes one that has")
+        raise UserError(
+            f"user {user_id!r} has no recommendations on {run.run_date}; tables hold pseudonyms (fashionrec pseudonym); "
+            "'fashionrec show any' takes a user who has some"
+        )
     answers = {row.category: row for row in _rows(run, "generations", user_id, "split = 'score'")}
     prompts = {row.category: row for row in _rows(run, "prompts", user_id, "split = 'score'")}
     for path in sorted(_rows(run, "sequences", user_id, "split = 'score'"), key=lambda row: row.category):
