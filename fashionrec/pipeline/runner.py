@@ -75,7 +75,7 @@ def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, A
         "warnings": mine.warnings,
     }
     rows = ", ".join(f"{table} {count:,}" for table, count in mine.rows_written.items())
-    figures = ", ".join(f"{name} {value:,.0f}" if float(value).is_integer() else f"{name} {value:g}" for name, value in mine.figures.items())
+    figures = ", ".join(f"{name} {_figure(value)}" for name, value in mine.figures.items())
     mark = "[red]failed[/]" if error else "[green]ok[/]"
     console.print(
         f"{step.name:<{width}}  {mark}  {entry['seconds']:>6.1f} s  {peak.gib:4.1f} GiB  {'; '.join(filter(None, (rows, figures)))}",
@@ -87,6 +87,10 @@ def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, A
     if error:
         entry |= {"error": f"{type(error).__name__}: {error}", "exception": error}
     return entry
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
 
 
 def _spark_progress(run: Run) -> str:
