@@ -265,6 +265,14 @@ def test_the_training_examples_of_a_user_end_before_the_validation_target(exampl
         assert not {validation.target_item_id, test.target_item_id} & {row.target_item_id, *(step.item_id for step in row.actions)}
 
 
+def test_all_that_is_by_user_takes_one_shuffle(attributed):
+    settings = {"max_actions": 50, "max_train_examples": 10, "min_actions": 1, "validation_days": 7, "test_days": 7}
+    people = attributed(click("2026-02-01 10:00", "a")).transform(set_robots_aside, **ROBOTS)
+    plan = build_examples(people, run_date=RUN_DATE, **settings)._jdf.queryExecution().executedPlan().toString()
+    assert plan.count("Exchange hashpartitioning(user_id") == 1
+    assert plan.count("Exchange") == 4, "the others bring the events to their items: events, versions, prices"
+
+
 def test_examples_whose_user_and_category_read_alike_have_different_names(examples):
     found = examples(
         click("2026-02-01 10:00", "a", user_id="u"),
