@@ -18,13 +18,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from engines import ENGINES, by_spark, export, same_sequences
 from rich.console import Console
 
 from fashionrec.ingest.world import make_table_1_world
 from fashionrec.pipeline.registry import step_named
 from fashionrec.pipeline.runner import new_run, run_steps
 from fashionrec.pipeline.step import Run
-from fashionrec.pipeline.usage import PeakMemory, every
 from fashionrec.settings import load_settings, resource
 
 SIZES = (0.1, 0.3, 1.0)
@@ -117,23 +117,27 @@ def _run(root: Path, size: float) -> Run:
 
 def _compare(run: Run, root: Path, console: Console) -> dict[str, float]:
     """Return the warm seconds of each engine for sessions and sequences, and Spark's ratio to DuckDB's."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from engines import ENGINES, export, same_sequences
-
     source = export(run, root / "compared")
-    seconds: dict[str, list[float]] = {name: [] for name in ENGINES}
-    peaks: dict[str, float] = {}
+    targets = {name: root / f"sequences-{name}" for name in ("spark", *ENGINES)}
+    seconds: dict[str, list[float]] = {name: [] for name in targets}
     for _ in range(2):
-        for name, make_sequences in ENGINES.items():
-            memory, start = PeakMemory(), time.monotonic()
-            with every(0.5, memory.sample):
-                make_sequences(run, source, root / f"sequences-{name}")
-            seconds[name].append(time.monotonic() - start)
-            peaks[name] = memory.gib
+        for name, target in targets.items():
+            if name == "spark":
+                start = time.monotonic()
+                by_spark(run, source, target)
+                seconds[name].append(time.monotonic() - start)
+            else:
+                seconds[name].append(_by_other(name, run, source, target))
             console.print(f"sessions and sequences by {name}: {seconds[name][-1]:.1f} s")
-    same_sequences({name: root / f"sequences-{name}" for name in ENGINES}, console)
+    same_sequences(targets, console)
     warm = {f"{name}_seconds": round(values[-1], 1) for name, values in seconds.items()}
     return {**warm, "ratio_duckdb": round(seconds["spark"][-1] / seconds["duckdb"][-1], 2)}
+
+
+def _by_other(name: str, run: Run, source: Path, target: Path) -> float:
+    settings = run.settings.sequences.model_dump_json()
+    command = [sys.executable, str(Path(__file__).with_name("engines.py")), name, str(source), str(target), str(run.run_date), settings]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 if __name__ == "__main__":

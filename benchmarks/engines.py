@@ -5,6 +5,8 @@ sessions, robots set aside, searches attributed, repeats collapsed, one path per
 path, the newest 50 actions. Names of sessions and examples are hashes of each engine's own.
 """
 
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from fashionrec.pipeline.steps.sequences import attributed_events
 from fashionrec.sequences import build_examples, with_prices
 from fashionrec.settings.model import Sequences
 
+_EVENT = ("event_id", "user_id", "event_at", "action", "query", "item_id", "position")
+_PARTS = 8
 _TABLES = ("interactions", "item_versions", "items")
 _STEP = ("action", "event_at", "session_id", "query", "item_id", "position", "title", "brand", "colour", "size", "price", "attributes")
 _DESCRIPTION = ("title", "brand", "colour", "size", "price", "attributes")
@@ -44,7 +48,7 @@ def by_spark(run: Run, source: Path, target: Path) -> None:
     examples.write.mode("overwrite").parquet(str(target))
 
 
-def by_duckdb(run: Run, source: Path, target: Path) -> None:
+def by_duckdb(settings: Sequences, run_date: str, source: Path, target: Path) -> None:
     import duckdb
 
     target.mkdir(exist_ok=True)
@@ -53,7 +57,7 @@ def by_duckdb(run: Run, source: Path, target: Path) -> None:
             f"SET threads = 2; SET memory_limit = '8GB'; SET temp_directory = '{target}.tmp'; SET preserve_insertion_order = false"
         )
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"COPY ({_sql(source, run.settings.sequences, str(run.run_date))}) TO '{target}/part.parquet' (FORMAT parquet)")
+        connection.execute(f"COPY ({_sql(source, settings, run_date)}) TO '{target}/part.parquet' (FORMAT parquet)")
 
 
 def _sql(source: Path, settings: Sequences, run_date: str) -> str:
@@ -125,23 +129,31 @@ SELECT substring(sha256(concat_ws(chr(31), user_id, category, coalesce(target.ev
 FROM collapsed WHERE len(steps) >= CASE target_count - number WHEN 0 THEN 1 ELSE {settings.min_actions} END"""
 
 
-def by_polars(run: Run, source: Path, target: Path) -> None:
+def by_polars(settings: Sequences, run_date: str, source: Path, target: Path) -> None:
     import polars as pl
 
-    settings = run.settings.sequences
     target.mkdir(exist_ok=True)
     us = pl.col("event_at").dt.epoch("us")
     described = (
         pl.scan_parquet(source / "item_versions" / "*.parquet")
         .join(pl.scan_parquet(source / "items" / "*.parquet").select("item_id", "price"), on="item_id", how="left")
-        .select(pl.col("item_id").alias("about"), "category", "describes_from", "describes_to", pl.struct(_DESCRIPTION).alias("item"))
+        .with_columns(row=pl.int_range(pl.len(), dtype=pl.UInt32))
+        .collect()
     )
-    events = pl.scan_parquet(source / "interactions" / "*.parquet").with_columns(
-        about=pl.coalesce("item_id", pl.col("results").list.get(0, null_on_oob=True)), number=pl.int_range(pl.len())
+    # Descriptions are brought to the steps at the very end: carried through the sorts, they took more than this machine's memory.
+    items = described.select(pl.struct(_DESCRIPTION).alias("item"))["item"]
+    interactions = pl.scan_parquet(source / "interactions" / "*.parquet").with_columns(
+        about=pl.coalesce("item_id", pl.col("results").list.get(0, null_on_oob=True)), number=pl.int_range(pl.len(), dtype=pl.UInt32)
     )
+    versions = described.lazy().select("category", "row", "describes_from", "describes_to", about="item_id")
     that_day = (pl.col("event_date") >= pl.col("describes_from")) & (pl.col("event_date") < pl.col("describes_to"))
-    known = events.select("number", "about", "event_date").join(described, on="about").filter(that_day).select("number", "category", "item")
-    joined = events.drop("about", "results", "event_date").join(known, on="number", how="left").sort("user_id", "event_at", "event_id")
+    known = (
+        interactions.select("number", "about", "event_date").join(versions, on="about").filter(that_day).select("number", "category", "row")
+    )
+    events = interactions.select(*_EVENT, "number").with_columns(
+        pl.col("user_id").cast(pl.Categorical), pl.col("action").cast(pl.Categorical)
+    )
+    joined = events.join(known, on="number", how="left").drop("number").sort("user_id", "event_at", "event_id")
     too_fast = (us - us.shift(settings.max_events_per_minute).over("user_id") < 60_000_000) | (
         us - us.shift(settings.max_events_per_day).over("user_id") < 86_400_000_000
     )
@@ -160,42 +172,56 @@ def by_polars(run: Run, source: Path, target: Path) -> None:
         )
         .with_columns(category=pl.when(is_search & (pl.col("led_start") == pl.col("start"))).then("led_category").otherwise("category"))
         .filter(pl.col("category").is_not_null())
-        .with_columns(key=pl.coalesce("item_id", "query"), item=pl.when(~is_search).then("item"))
+        .with_columns(key=pl.coalesce("item_id", "query"), row=pl.when(~is_search).then("row"))
         .with_columns(place=pl.int_range(pl.len()).over("user_id", "category"))
         .filter(~_repeats(pl, ["user_id", "category"]))
+        .select(*_EVENT, "category", "row", "session_id", "key", "place")
         .collect()
     )
-    bought = placed.filter(pl.col("action") == "purchase").select(
-        "user_id", "category", "place", "event_id", "event_at", "item_id", pl.col("item").struct.field("title")
-    )
+    bought = placed.filter(pl.col("action") == "purchase").select("user_id", "category", "place", "event_id", "event_at", "item_id", "row")
     newest = bought.group_by("user_id", "category", maintain_order=True).tail(settings.max_train_examples + 2)
     open_paths = placed.select("user_id", "category").unique().with_columns(place=pl.lit(2**31 - 1, pl.Int64))
     targets = pl.concat([newest, open_paths], how="diagonal").with_columns(
         from_end=(pl.len() - 1 - pl.int_range(pl.len())).over("user_id", "category", order_by="place")
     )
-    targets = targets.with_columns(
+    targets = targets.select(
+        "user_id",
+        "category",
         example_id=pl.struct("user_id", "category", "event_id").hash(),
         split=pl.col("from_end").replace_strict({0: "score", 1: "test", 2: "validation"}, default="train"),
-    ).rename({"place": "target_place", "item_id": "target_item_id", "title": "target_title", "event_at": "target_at"})
-    steps = placed.select(
-        "user_id", "category", "place", "action", "key", "item_id",
-        pl.struct("action", "event_at", "session_id", "query", "item_id", "position", "item").alias("step"),
-    )  # fmt: skip
-    examples = (
-        targets.lazy()
-        .drop("event_id", "from_end")
-        .join(steps.lazy(), on=["user_id", "category"], maintain_order="left_right")
-        .filter((pl.col("place") < pl.col("target_place")) & ~(pl.col("item_id") == pl.col("target_item_id")).fill_null(value=False))
-        .filter(~_repeats(pl, ["example_id"]))
-        .group_by("example_id", maintain_order=True)
-        .agg(
-            pl.col("user_id", "category", "split", "target_item_id", "target_title", "target_at").first(),
-            pl.col("step").tail(settings.max_actions).alias("actions"),
-            pl.len().alias("step_count"),
-        )
-        .filter(pl.col("step_count") >= pl.when(pl.col("split") == "score").then(1).otherwise(settings.min_actions))
+        target_place="place",
+        target_item_id="item_id",
+        target_row="row",
+        target_at="event_at",
     )
-    examples.collect().write_parquet(target / "part.parquet")
+    _write_examples(pl, placed, targets, items, settings, target)
+
+
+def _write_examples(pl: Any, placed: Any, targets: Any, items: Any, settings: Sequences, target: Path) -> None:
+    """Write the examples of some users after the others': all at once would be a row per example and step of its path."""
+    same_item = (pl.col("item_id") == pl.col("target_item_id")).fill_null(value=False)
+    for part in range(_PARTS):
+        mine = pl.col("user_id").to_physical() % _PARTS == part
+        steps = (
+            targets.filter(mine)
+            .join(placed.filter(mine), on=["user_id", "category"], maintain_order="left_right")
+            .filter((pl.col("place") < pl.col("target_place")) & ~same_item)
+            .filter(~_repeats(pl, ["example_id"]))
+        )
+        step = pl.struct(pl.col("action").cast(pl.String), "event_at", "session_id", "query", "item_id", "position", "item")
+        examples = (
+            steps.with_columns(item=items.gather(steps["row"]))
+            .group_by("example_id", maintain_order=True)
+            .agg(
+                pl.col("user_id", "category", "split", "target_item_id", "target_row", "target_at").first(),
+                step.tail(settings.max_actions).alias("actions"),
+                pl.len().alias("step_count"),
+            )
+            .filter(pl.col("step_count") >= pl.when(pl.col("split") == "score").then(1).otherwise(settings.min_actions))
+        )
+        title = items.struct.field("title").gather(examples["target_row"]).alias("target_title")
+        written = examples.drop("target_row", "step_count").with_columns(title, pl.col("user_id").cast(pl.String))
+        written.write_parquet(target / f"part-{part}.parquet")
 
 
 def _repeats(pl: Any, within: list[str]) -> Any:
@@ -215,4 +241,15 @@ def same_sequences(written: dict[str, Path], console: Console) -> None:
     console.print("the same sequences by each: " + ", ".join(f"{split} {count:,}" for split, count, _, _ in found["spark"]))
 
 
-ENGINES = {"spark": by_spark, "duckdb": by_duckdb, "polars": by_polars}
+ENGINES = {"duckdb": by_duckdb, "polars": by_polars}
+
+
+def main(name: str, source: str, target: str, run_date: str, settings: str) -> None:
+    """Print the seconds of one engine; in a process of its own, so that it leaves no memory behind."""
+    start = time.monotonic()
+    ENGINES[name](Sequences.model_validate_json(settings), run_date, Path(source), Path(target))
+    print(time.monotonic() - start)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
