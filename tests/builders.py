@@ -29,7 +29,10 @@ def table_rows(spark: SparkSession, table: str, *rows: dict[str, Any], **shared:
     columns = [column for column in spec.columns if column.name != "run_date"]
     plain = {c.name: None if c.nullable or not isinstance(c.type, str) else _PLAIN[c.type] for c in columns}
     schema = t.StructType([t.StructField(f.name, f.dataType) for f in spec.struct if f.name != "run_date"])
-    return spark.createDataFrame([tuple({**plain, **shared, **row}[c.name] for c in columns) for row in rows], schema)
+    full = [{**plain, **shared, **row} for row in rows]
+    if table == "sequences":
+        full = [{**row, "split_by_time": row["split"]} if row["split_by_time"] == "x" else row for row in full]
+    return spark.createDataFrame([tuple(row[c.name] for c in columns) for row in full], schema)
 
 
 def action(kind: str = "click", **fields: Any) -> dict[str, Any]:
