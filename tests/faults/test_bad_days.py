@@ -60,7 +60,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_a_run_date_without_its_tables_names_the_step_to_run(tmp_path):
     line = fails(tmp_path, steps="build_sequences")
-    assert "items: no such table" in line
+    assert "interactions: no such table" in line
     assert f"fashionrec run --run-date {RUN_DATE}" in line
 
 
