@@ -7,6 +7,7 @@ import pytest
 
 from fashionrec.ingest.columns import RawError
 from fashionrec.ingest.pseudonyms import KeyMissingError
+from fashionrec.pipeline.steps import ingest as ingest_step
 from fashionrec.pipeline.steps.ingest import ingest_interactions
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, known_items, raw_event
@@ -121,3 +122,11 @@ def test_without_a_key_nothing_is_read(raw, ingest, monkeypatch):
     monkeypatch.delenv("FASHIONREC_USER_KEY", raising=False)
     with pytest.raises(KeyMissingError, match="openssl rand -hex 32"):
         ingest("ingest.user_key_file=")
+
+
+def test_a_row_lost_between_the_file_and_its_verdict_stops_the_run(raw, ingest, monkeypatch):
+    deliver(raw, RUN_DATE, raw_event("a"), raw_event("b", user_id="w"))
+    whole = ingest_step.with_verdicts
+    monkeypatch.setattr(ingest_step, "with_verdicts", lambda *rows, **options: whole(*rows, **options).where("event_id <> 'b'"))
+    with pytest.raises(RawError, match="2 rows were read but 1 judged"):
+        ingest()
