@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from fashionrec.pipeline.step import Run
-from fashionrec.pipeline.steps.sequences import attributed_events
-from fashionrec.sequences import build_examples, with_prices
+from fashionrec.pipeline.steps.sequences import attributed_events, examples_of
+from fashionrec.sequences import with_prices
 from fashionrec.settings.model import Sequences
 
 _EVENT = ("event_id", "user_id", "event_at", "action", "query", "item_id", "position")
@@ -36,15 +36,8 @@ def by_spark(run: Run, source: Path, target: Path) -> None:
     """The step's own transforms, without its table and gate."""
     settings = run.settings.sequences
     interactions, versions, items = (run.spark.read.parquet(str(source / table)) for table in _TABLES)
-    examples = build_examples(
-        attributed_events(interactions, with_prices(versions, items), settings=settings),
-        run_date=run.run_date,
-        max_actions=settings.max_actions,
-        max_train_examples=settings.max_train_examples,
-        min_actions=settings.min_actions,
-        validation_days=settings.validation_days,
-        test_days=settings.test_days,
-    )
+    attributed = attributed_events(interactions, with_prices(versions, items), settings=settings)
+    examples = examples_of(attributed, run_date=run.run_date, settings=settings)
     examples.write.mode("overwrite").parquet(str(target))
 
 

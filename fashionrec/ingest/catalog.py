@@ -5,6 +5,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.ingest.raw import arrival_date, clean_text, is_blank
 from fashionrec.ingest.verdicts import first_reason
+from fashionrec.lake.spec import table_spec
 
 # Why a row may go to quarantine, in the order in which they are looked for.
 REASONS = (
@@ -23,20 +24,7 @@ REASONS = (
 DUPLICATE = "duplicate"
 # IDs that the answer's format can spell (fashionrec.prompts.answer): an item with another one could never be recommended by its ID.
 _ANSWERABLE = r"^[A-Za-z0-9_-]{1,24}$"
-COLUMNS = (
-    "item_id",
-    "title",
-    "category",
-    "brand",
-    "colour",
-    "size",
-    "price",
-    "currency",
-    "in_stock",
-    "first_available_date",
-    "image_url",
-    "attributes",
-)
+COLUMNS = tuple(name for name in table_spec("items").struct.names if name != "run_date")
 # A sign that no text has, and what shows that one of the texts that it joins is not clean, or blank.
 _BETWEEN = "\ue000"
 _UNCLEAN = rf"[\p{{Cc}}|]|[\p{{Z}}&&[^ ]]|  |(^|{_BETWEEN}) | ({_BETWEEN}|$)|(^|{_BETWEEN})({_BETWEEN}|$)"

@@ -8,6 +8,7 @@ from pyspark.sql import functions as f
 from fashionrec.ingest.pseudonyms import hide_names, pseudonym_of, with_key
 from fashionrec.ingest.raw import arrival_date, clean_text, is_blank
 from fashionrec.ingest.verdicts import first_reason
+from fashionrec.lake.spec import table_spec
 
 # Why a row may go to quarantine, in the order in which they are looked for: a row has the first that applies.
 REASONS = (
@@ -32,20 +33,7 @@ REASONS = (
 DUPLICATE, NEAR_DUPLICATE, BEFORE_WINDOW = "duplicate", "near_duplicate", "before_window"
 # What is counted among the valid rows: values left out because they do not belong to the row's action, and paid placements.
 MARKS = ("misplaced", "sponsored")
-COLUMNS = (
-    "event_id",
-    "user_id",
-    "event_at",
-    "event_date",
-    "action",
-    "query",
-    "item_id",
-    "position",
-    "results",
-    "sponsored",
-    "device_id",
-    "marketplace",
-)
+COLUMNS = tuple(table_spec("interactions").struct.names)
 _RAW_COLUMNS = (*(name for name in COLUMNS if name != "event_date"), "sponsored_results")
 _ISO_8601 = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
 _ZONE = r"(Z|[+-]\d{2}:?\d{2})$"

@@ -17,6 +17,7 @@ from fashionrec.ingest.world_search import NOTHING
 from fashionrec.ingest.world_shoppers import ACTIONS, SEARCH, Events
 from fashionrec.ingest.world_stock import Ints, Stock
 from fashionrec.ingest.world_words import NOUNS, SIZES
+from fashionrec.lake.spec import table_spec
 
 FileFormat = Literal["jsonl", "parquet"]
 # Share of the items that cannot be bought for a day, and that are reduced, and by how much.
@@ -94,25 +95,9 @@ def write_catalog(
             "in_stock": pa.array(rng.random(count) >= _SOLD_OUT),
             "image_url": pa.nulls(count, pa.string()),
         }
-        parts.append(pa.table({name: columns[name] for name in _CATALOG_COLUMNS}))
+        parts.append(pa.table({name: columns[name] for name in table_spec("raw_catalog").struct.names}))
     table = pa.concat_tables(parts)
     _write(folder, "items", table.take(pc.sort_indices(table["item_id"])), file_format)
-
-
-_CATALOG_COLUMNS = (
-    "item_id",
-    "title",
-    "category",
-    "brand",
-    "colour",
-    "size",
-    "price",
-    "currency",
-    "in_stock",
-    "first_available_date",
-    "image_url",
-    "attributes",
-)
 
 
 def _events_table(events: Events, rows: slice, start: date, texts: pa.Array, ids: pa.Array, prefix: str) -> pa.Table:

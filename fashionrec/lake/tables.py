@@ -15,8 +15,8 @@ from pyspark.sql import types as t
 from fashionrec.errors import UserError
 from fashionrec.lake.spec import TableSpec
 
-# Types that Delta keeps minimum and maximum of.
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+# Types that Delta keeps minimum and maximum of.
 _SKIPPABLE = ("string", "int", "long", "float", "double", "date", "timestamp")
 
 
@@ -135,29 +135,26 @@ def _within(scope: Mapping[str, str]) -> Column:
     return condition
 
 
-def merge_history(frame: DataFrame, path: str, spec: TableSpec, commit: Mapping[str, object]) -> int:
-    """Make a history's rows those of `frame` in one atomic commit that touches only what differs. Return the number of such rows."""
+def merge_history(frame: DataFrame, path: str, spec: TableSpec, commit: Mapping[str, object]) -> None:
+    """Make a history's rows those of `frame` in one atomic commit that touches only what differs; none where nothing does."""
     spark = frame.sparkSession
     check_schema(frame.schema, spec)
     create_table(spark, path, spec)
-    columns = [column.name for column in spec.columns]
-    same_key = " AND ".join(f"old.{name} = new.{name}" for name in spec.primary_key)
-    hashes = {side: f.xxhash64(*(f.col(f"{side}.{name}") for name in columns)) for side in ("old", "new")}
     table = DeltaTable.forPath(spark, path)
-    unlike = table.toDF().alias("old").join(frame.alias("new"), f.expr(same_key), "full").where(~hashes["old"].eqNullSafe(hashes["new"]))
-    count = int(unlike.count())
-    if not count:
-        return 0
+    if _digests(table.toDF(), spec) == _digests(frame, spec):
+        return
+    columns = [column.name for column in spec.columns]
+    old, new = (f.xxhash64(*(f.col(f"{side}.{name}") for name in columns)) for side in ("old", "new"))
+    same_key = " AND ".join(f"old.{name} = new.{name}" for name in spec.primary_key)
+    merge = table.alias("old").merge(frame.select(*columns).alias("new"), same_key)
+    merge = merge.whenMatchedUpdateAll(old != new).whenNotMatchedInsertAll().whenNotMatchedBySourceDelete()
     # A merge takes no option for its metadata, only the session's.
     spark.conf.set(_METADATA, json.dumps(dict(commit), sort_keys=True, default=str))
     try:
-        merge = table.alias("old").merge(frame.select(*columns).alias("new"), same_key)
-        merge = merge.whenMatchedUpdateAll(~hashes["old"].eqNullSafe(hashes["new"])).whenNotMatchedInsertAll()
         with sole_writer(spec):
-            merge.whenNotMatchedBySourceDelete().execute()
+            merge.execute()
     finally:
         spark.conf.unset(_METADATA)
-    return count
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
+from fashionrec.ingest.world_words import SYNTHETIC_MARK
 from fashionrec.lake import tables
 from fashionrec.lake.session import spark_session
 from fashionrec.lake.spec import table_spec
@@ -53,6 +54,11 @@ class Run:
     @cached_property
     def models(self) -> ModelRegistry:
         return ModelRegistry(self.path("models"), self.settings.mlflow.tracking_uri)
+
+    @cached_property
+    def synthetic(self) -> bool:
+        """Whether the raw input was made up: whatever shows results of it says so."""
+        return Path(self.path("raw_interactions")).parent.joinpath(SYNTHETIC_MARK).exists()
 
     def path(self, name: str, *parts: str) -> str:
         """Return a path of the settings (`lake`, `models`, ...) joined with `parts`."""
@@ -106,6 +112,7 @@ class Run:
             scope=scope or {},
             limits=self.settings.quality,
             folder=self.day_folder("reports"),
+            synthetic=self.synthetic,
         )
         self.warnings += passed.warnings
         lineage = {

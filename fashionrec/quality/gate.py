@@ -43,6 +43,7 @@ def check_rows(
     scope: Mapping[str, str],
     limits: Quality,
     folder: Path,
+    synthetic: bool,
 ) -> Passed:
     """Run a table's suite on the rows that are to be published, and write the day's page of data docs, whatever the outcome.
 
@@ -55,6 +56,7 @@ def check_rows(
         scope: the part of those days that they are to replace.
         limits: the settings' `quality`.
         folder: of the run date's reports.
+        synthetic: whether the data was made up, which the page then says.
 
     Raises:
         GateError: one line naming every critical expectation that failed, what was seen, and the page.
@@ -74,7 +76,8 @@ def check_rows(
         if past:
             suite += drift_suite(spec, limits, today=run_date, now=new[run_date], past=past)
     checks = _validate(rows, spec, suite, row_count)
-    page = write_page(folder, run_date, TableResult.of(spec.table, scope, row_count, checks, new.get(run_date), before, past))
+    result = TableResult.of(spec.table, scope, row_count, checks, new.get(run_date), before, past)
+    page = write_page(folder, run_date, result, synthetic=synthetic)
     failed = [check for check in checks if not check.success]
     critical = [check.line for check in failed if check.severity == "critical"]
     if critical:

@@ -58,7 +58,7 @@ class TableResult(NamedTuple):
         return cls(name, row_count, checks, figures, [str(day) for day in before])
 
 
-def write_page(folder: Path, run_date: date, result: TableResult) -> Path:
+def write_page(folder: Path, run_date: date, result: TableResult, *, synthetic: bool) -> Path:
     """Keep a gate's result, make `quality.html` of a run date's folder again from all that are there, and return its path.
 
     Readers never see half of it.
@@ -67,10 +67,10 @@ def write_page(folder: Path, run_date: date, result: TableResult) -> Path:
     results.mkdir(parents=True, exist_ok=True)
     kept = {**result._asdict(), "checks": [check._asdict() for check in result.checks]}
     _replace(results / f"{result.name.replace(' ', '_')}.json", json.dumps(kept, indent=1, default=str))
-    return render_page(folder, run_date)
+    return render_page(folder, run_date, synthetic=synthetic)
 
 
-def render_page(folder: Path, run_date: date) -> Path:
+def render_page(folder: Path, run_date: date, *, synthetic: bool) -> Path:
     """Make `quality.html` from the results in `folder`/quality and return its path."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -87,7 +87,7 @@ def render_page(folder: Path, run_date: date) -> Path:
     )
     page.filters["figure"] = _figure
     target = folder / "quality.html"
-    _replace(target, page.get_template("quality.html.jinja").render(run_date=run_date, tables=tables))
+    _replace(target, page.get_template("quality.html.jinja").render(run_date=run_date, synthetic=synthetic, tables=tables))
     return target
 
 

@@ -124,6 +124,19 @@ def test_without_a_key_nothing_is_read(raw, ingest, monkeypatch):
         ingest("ingest.user_key_file=")
 
 
+def test_a_folder_whose_name_a_uri_must_escape_is_read_like_any_other(make_run, tmp_path):
+    root = tmp_path / "ä shop, 100%"
+    known_items(make_run(f"paths.root={root}"), "i")
+    deliver(root / "raw/interactions", RUN_DATE, raw_event("a"))
+    deliver(root / "raw/interactions", RUN_DATE, name="quiet.jsonl")
+    run = make_run(f"paths.root={root}")
+    ingest_interactions(run)
+    assert run.rows_written["interactions"] == 1
+    assert [line for line in run.warnings if "without a row" in line] == [
+        f"1 files without a row: {root}/raw/interactions/2026-03-01/quiet.jsonl"
+    ]
+
+
 def test_a_row_lost_between_the_file_and_its_verdict_stops_the_run(raw, ingest, monkeypatch):
     deliver(raw, RUN_DATE, raw_event("a"), raw_event("b", user_id="w"))
     whole = ingest_step.with_verdicts

@@ -63,7 +63,13 @@ def monitored_run(spark, make_run):
     events = [event(f"{day}-{n}", day, item_id="i") for day, count in days.items() for n in range(count)]
     put(run, "interactions", table_rows(spark, "interactions", *events), days=list(days))
     put(run, "items", table_rows(spark, "items", *({"item_id": i} for i in "ijkl")))
-    put(run, "quarantine", table_rows(spark, "quarantine", {"source": "interactions", "reason": "no_user"}))
+    long_ago = date(2026, 1, 1)
+    rejected = [
+        {"arrival_date": day, "source": source} for day in (RUN_DATE, long_ago, YESTERDAY) for source in ("interactions", "catalog")
+    ]
+    # Of the window: one of today, one of yesterday. Of today's catalogue: none.
+    rejected = [row for row in rejected if row != {"arrival_date": RUN_DATE, "source": "catalog"}]
+    put(run, "quarantine", table_rows(spark, "quarantine", *rejected, reason="no_user"), days=[RUN_DATE, long_ago, YESTERDAY])
     put(
         run,
         "sequences",
@@ -111,7 +117,8 @@ def test_monitor_sets_the_day_beside_the_newest_earlier_one_and_writes_the_repor
     assert found["interactions", ROW_COUNT] == (2, None)
     assert found["generations", "malformed_answer_rate"] == (0.5, 0.1)
     assert found["recommendations", "fallback_rate"] == (0.25, None)
-    assert found["interactions", "quarantine_rate"] == (0.25, None)
+    assert found["quarantine", ROW_COUNT] == (1, None)
+    assert found["interactions", "quarantine_rate"] == (0.4, None), "two rejected beside three kept; January is not in the window"
     assert found["items", "quarantine_rate"] == (0, None)
     assert ("query_hits", "memory_none_rate") not in found, "a share of no rows is no figure"
     assert monitored_run.warnings == ["generations: malformed_answer_rate 0.5, was 0.1 on 2026-02-28"]

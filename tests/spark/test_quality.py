@@ -9,6 +9,7 @@ import pytest
 from delta.tables import DeltaTable
 from rich.console import Console
 
+from fashionrec.ingest.world_words import SYNTHETIC_MARK
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.step import Step
@@ -217,3 +218,12 @@ def test_gates_of_one_date_add_to_one_page_and_a_rerun_replaces_its_own_part(spa
     make_run().write("items", items(spark, *"ab"))
     second = page(tmp_path)
     assert first.count('<section class="card"') == second.count('<section class="card"') == 2
+
+
+def test_the_page_calls_made_up_data_synthetic(spark, make_run, tmp_path):
+    make_run().write("items", items(spark, "a"))
+    assert "synthetic" not in page(tmp_path)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / SYNTHETIC_MARK).touch()
+    make_run().write("items", items(spark, "b"))
+    assert "synthetic data: no real shopper or product" in page(tmp_path)

@@ -13,7 +13,6 @@ from fashionrec.evaluate.characteristics_report import write_characteristics
 from fashionrec.evaluate.examples import example_paths
 from fashionrec.evaluate.protocol import CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
 from fashionrec.evaluate.report import write_report
-from fashionrec.ingest.world_words import SYNTHETIC_MARK
 from fashionrec.lake import tables
 from fashionrec.lake.spec import table_spec
 from fashionrec.memory.normalise import normalise_query
@@ -95,7 +94,7 @@ def analyze_characteristics(run: Run) -> None:
         events.unpersist()
     run.write("characteristics", run.spark.createDataFrame(rows, characteristics.SCHEMA))
     named = [dict(zip(characteristics.COLUMNS, row, strict=True)) for row in rows]
-    page = write_characteristics(run.day_folder("reports"), run_date=run.run_date, synthetic=_is_synthetic(run), rows=named)
+    page = write_characteristics(run.day_folder("reports"), run_date=run.run_date, synthetic=run.synthetic, rows=named)
     run.figures["page_kib"] = page.stat().st_size // 1024
 
 
@@ -110,7 +109,7 @@ def monitor(run: Run) -> None:
     report = write_report(
         Path(run.path("reports", str(run.run_date))),
         run_date=run.run_date,
-        synthetic=_is_synthetic(run),
+        synthetic=run.synthetic,
         evaluations=[row.asDict() for row in run.read("evaluations").collect()],
         has_characteristics=not run.read("characteristics").isEmpty(),
         health=rows,
@@ -119,22 +118,19 @@ def monitor(run: Run) -> None:
     run.figures["report_kib"] = report.stat().st_size // 1024
 
 
-def _is_synthetic(run: Run) -> bool:
-    return Path(run.path("raw_interactions")).parent.joinpath(SYNTHETIC_MARK).exists()
-
-
 def _figures(run: Run) -> dict[health.Key, float]:
     figures: dict[health.Key, float] = {}
     for table in MONITORED:
-        rows = run.read(table)
         # Of a table of events, the run reads all days up to its own.
-        figures |= health.table_figures(table, rows.where(f.col("event_date") == f.lit(run.run_date)) if table == "interactions" else rows)
-    rejected = {row["source"]: row["count"] for row in run.read("quarantine").groupBy("source").count().collect()}
+        figures |= health.table_figures(table, run.read(table).where(f.col(table_spec(table).day_column) == f.lit(run.run_date)))
     first = run.run_date - timedelta(days=run.settings.ingest.lookback_days)
+    window = run.read("quarantine").where(f.col("arrival_date") >= f.lit(first))
+    rejected = window.where("source = 'interactions'").count()
+    # Earlier catalogues of the window had their own run dates; where none came today, none was rejected today.
+    rejected_items = window.where((f.col("source") == "catalog") & (f.col("arrival_date") == f.lit(run.run_date))).count()
     kept = run.read("interactions").where(f.col("event_date") >= f.lit(first)).count()
     return figures | health.quarantine_rates(
-        {"interactions": rejected.get("interactions", 0), "items": rejected.get("catalog", 0)},
-        {"interactions": kept, "items": int(figures["items", health.ROW_COUNT])},
+        {"interactions": rejected, "items": rejected_items}, {"interactions": kept, "items": int(figures["items", health.ROW_COUNT])}
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
@@ -166,12 +167,18 @@ def _report(run: Run, raw: RawRows, tally: Tally, *, files: Sequence[str], reaso
     unknown = sorted({*raw.unknown_columns, *tally.unknown_fields})
     if unknown:
         run.warnings.append(f"columns that the contract does not know were left out: {', '.join(unknown[:20])}")
-    empty = sorted({*files} - {path.removeprefix("file:").replace("///", "/") for path in tally.by_file})
+    # Spark writes a file's path as a URI; day and name tell it from the others.
+    seen = {_day_and_name(unquote(path)) for path in tally.by_file}
+    empty = sorted(path for path in files if _day_and_name(path) not in seen)
     if empty:
         run.warnings.append(f"{len(empty)} files without a row: {', '.join(empty[:5])}")
     judged = verdicts.get("", 0) + sum(rejected.values()) + sum(others.values())
     if judged != rows_in:
         raise RawError(f"{rows_in:,} rows were read but {judged:,} judged; files changed during the run, run it again")
+
+
+def _day_and_name(path: str) -> str:
+    return "/".join(path.rsplit("/", 2)[-2:])
 
 
 def _whole_files(judged: DataFrame, tally: Tally, spec: TableSpec) -> None:

@@ -1,6 +1,6 @@
 """Interactions and items become sequences."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as f
@@ -18,16 +18,7 @@ def build_sequences(run: Run) -> None:
     settings = run.settings.sequences
     versions = with_prices(run.read("item_versions"), run.read("items"))
     attributed = attributed_events(events, versions, robots, settings=settings)
-    examples = build_examples(
-        attributed.observe(without, *left_out()),
-        run_date=run.run_date,
-        max_actions=settings.max_actions,
-        max_train_examples=settings.max_train_examples,
-        min_actions=settings.min_actions,
-        validation_days=settings.validation_days,
-        test_days=settings.test_days,
-    )
-    run.write("sequences", examples)
+    run.write("sequences", examples_of(attributed.observe(without, *left_out()), run_date=run.run_date, settings=settings))
     run.figures.update({**without.get, **robots.get})
 
 
@@ -49,6 +40,19 @@ def people(events: DataFrame, robots: Observation | None = None, *, settings: Se
         max_events_per_minute=settings.max_events_per_minute,
         max_events_per_day=settings.max_events_per_day,
         max_purchases=settings.max_purchases,
+    )
+
+
+def examples_of(attributed: DataFrame, *, run_date: date, settings: Sequences) -> DataFrame:
+    """Return the rows of the table `sequences` (without run_date), as the settings want them."""
+    return build_examples(
+        attributed,
+        run_date=run_date,
+        max_actions=settings.max_actions,
+        max_train_examples=settings.max_train_examples,
+        min_actions=settings.min_actions,
+        validation_days=settings.validation_days,
+        test_days=settings.test_days,
     )
 
 
