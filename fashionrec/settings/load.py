@@ -36,12 +36,15 @@ def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ())
     for override in overrides:
         tree = _merge(tree, _parse_override(override))
     try:
-        tree["llm"]["base"] = _read_base_model(path.parent / str(tree["llm"]["base"]))
+        tree["llm"]["base"] = _read_model(path.parent / str(tree["llm"]["base"]))
+        tree["memory"]["encoder"] = _read_model(path.parent / str(tree["memory"]["encoder"]))
         tree["prompts"]["template"] = str((path.parent / str(tree["prompts"]["template"])).resolve())
         if key_file := tree["ingest"]["user_key_file"]:
             tree["ingest"]["user_key_file"] = str((path.parent / str(key_file)).resolve())
     except (KeyError, TypeError):
-        raise SettingsError(f"{path}: llm, prompts and ingest must be sections, with llm.base and prompts.template naming files") from None
+        raise SettingsError(
+            f"{path}: llm, memory, prompts and ingest must be sections, with llm.base, memory.encoder and prompts.template naming files"
+        ) from None
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -55,7 +58,9 @@ def settings_hash(settings: Settings) -> str:
     # The same checkout elsewhere has the same hash.
     tree["prompts"]["template"] = Path(settings.prompts.template).name
     tree["ingest"]["user_key_file"] = Path(settings.ingest.user_key_file).name
-    tree["llm"]["base"]["path"] = Path(settings.llm.base.path).name
+    for model in (tree["llm"]["base"], tree["memory"]["encoder"]):
+        if "path" in model:
+            model["path"] = Path(model["path"]).name
     text = json.dumps(tree, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -72,10 +77,10 @@ def _read(path: Path) -> dict[str, Any]:
     return tree or {}
 
 
-def _read_base_model(path: Path) -> dict[str, Any]:
+def _read_model(path: Path) -> dict[str, Any]:
+    """Return the keys of a model's file; a `path` that is a folder beside it becomes absolute, any other is a name on a hub."""
     tree = _read(path)
-    folder = path.parent / str(tree.get("path", ""))
-    if folder.is_dir():
+    if "path" in tree and (folder := path.parent / str(tree["path"])).is_dir():
         tree["path"] = str(folder.resolve())
     return tree
 

@@ -58,14 +58,31 @@ class Sequences(Section):
     max_purchases: Positive
 
 
+class NgramEncoder(Section):
+    kind: Literal["ngram"]
+    min_similarity: Share
+
+
+class ModelEncoder(Section):
+    kind: Literal["clip", "sentence"]
+    path: str
+    revision: str
+    device: Literal["cpu", "cuda"]
+    batch_size: Positive
+    min_similarity: Share
+
+
+QueryEncoder = NgramEncoder | ModelEncoder
+
+
 class Memory(Section):
     half_life_days: Positive
     as_of_every_days: Positive
     min_support: Positive
     top_products: Positive
-    encoder_dim: Positive
+    encoder: Annotated[QueryEncoder, Field(discriminator="kind")]
     neighbours: Positive
-    min_similarity: Share
+    exact_search_up_to: Positive
 
 
 class Prompts(Section):
