@@ -1,13 +1,15 @@
 """Answers for prompts: vLLM inside Spark, one engine per task, one call of the engine per batch of prompts."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from fashionrec.lake.spec import table_spec
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
     from vllm import LLM, RequestOutput
 
-_KEPT = ("example_id", "user_id", "category", "split", "target_item_id")
+_KEPT = ("example_id", "user_id", "category", "split", "target_item_id", "fingerprint")
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,16 @@ def generate(
     schema = generations_schema()
     arrow = pa.schema([pa.field(field.name, _ARROW[type(field.dataType)]) for field in schema])
     answer = _task(config=config, sampling=sampling, batch_size=batch_size, model_version=model_version, schema=arrow)
-    frame = prompts.select(*_KEPT, "prompt").repartition(engines)
+    decided_by = f.lit(decides(config, sampling, model_version))
+    asked = prompts.withColumn("fingerprint", f.sha2(f.concat_ws("\n", "fingerprint", decided_by), 256))
+    frame = asked.select(*_KEPT, "prompt").repartition(engines)
     return frame.mapInArrow(answer, schema, profile=_one_gpu_per_task(prompts) if config.device == "cuda" else None)
+
+
+def decides(config: EngineConfig, sampling: Sampling, model_version: str) -> str:
+    """Return, as JSON, what decides an answer beside its prompt; where and how fast it is computed does not."""
+    decisive = {"model": model_version, **asdict(sampling), "seed": config.seed, "dtype": config.dtype, "max_tokens": config.max_tokens}
+    return json.dumps({**decisive, "format": answer_regex()}, sort_keys=True)
 
 
 def generations_schema() -> t.StructType:

@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=resource("conf") / "models" / "tiny")
     parser.add_argument("--resume", choices=("pick", "short", "long"), help="begin with this stage from the weights in --out")
     parser.add_argument("--seed", type=int, default=17, help="another one where training resumes: the same would draw the same samples")
-    parser.add_argument("--template", type=Path, default=resource("conf") / "prompts" / "fashion-v1.yaml")
+    parser.add_argument("--template", type=Path, default=resource("conf") / "prompts" / "fashion-v2.yaml")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
     torch.manual_seed(arguments.seed)

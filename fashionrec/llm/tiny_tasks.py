@@ -5,12 +5,12 @@ Everything is drawn at random: no user, item or event of the demo's world or of 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fashionrec.llm.tiny_text import ATTRIBUTES, KINDS, IdStyle, random_family, random_query, random_title, random_word
-from fashionrec.prompts import Example, Product, Template, render_answer, render_prompt
+from fashionrec.prompts import Action, Example, Product, Renderer, Template, TokenCounter, render_answer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -74,16 +74,8 @@ def prompt(rng: Random, tokenizer: "Tokenizer", end: int, template: Template, si
     too: it can be predicted but for the choice, so that a prompt teaches many copies instead of one.
     """
     example, target = made_up_example(rng, size)
-    if rng.random() >= size.instruction_rate:
-        template = template.model_copy(update={"instruction": ""})
-    rendered = render_prompt(
-        example,
-        template,
-        count_tokens=lambda text: len(tokenizer.encode(text).ids),
-        budget=size.budget,
-        products_per_query=size.products,
-        attributes=rng.random() < 0.8,
-    )
+    with_instruction = rng.random() < size.instruction_rate
+    rendered = _renderer(tokenizer, template, size, with_instruction, rng.random() < 0.8).prompt(example)
     encoded = tokenizer.encode(rendered.prompt)
     learn = [False] * len(encoded.ids)
     for begin, finish in _repeated_spans(rendered.prompt):
@@ -94,32 +86,42 @@ def prompt(rng: Random, tokenizer: "Tokenizer", end: int, template: Template, si
     return Sample(encoded.ids + answer, learn + [True] * len(answer), len(encoded.ids))
 
 
+@cache
+def _renderer(tokenizer: "Tokenizer", template: Template, size: Size, with_instruction: bool, attributes: bool) -> Renderer:
+    said = template if with_instruction else template.model_copy(update={"instruction": ""})
+    return Renderer(
+        said, TokenCounter(tokenizer), budget=size.budget, answer_tokens=64, products_per_query=size.products, attributes=attributes
+    )
+
+
 def made_up_example(rng: Random, size: Size) -> tuple[Example, Product]:
     """Return a made-up path of one or more journeys, and the product that its rule names."""
     category = rng.choice(list(KINDS))
     style = IdStyle(rng)
-    actions: list[dict[str, Any]] = []
-    shown: dict[str, list[Product]] = {}
+    actions: list[Action] = []
+    shown: dict[str, tuple[Product, ...]] = {}
     searches = rng.random() < 0.85
     for _ in range(rng.randint(0, size.journeys) if searches else rng.randint(2, 4 + 3 * size.journeys)):
         query, products = _results(rng, category, style, size)
         if searches:
-            shown[query] = products
-            actions.append({"action": "search", "query": query})
+            shown[query] = tuple(products)
+            actions.append(Action("search", query))
             actions += [_on_item(rng, "click", product) for product in rng.sample(products, min(len(products), rng.randint(0, 3)))]
         if not searches or rng.random() < 0.6:
             actions.append(_on_item(rng, "purchase", rng.choice(products)))
     query, products = _results(rng, category, style, size)
     if searches:
-        shown[query] = products if rng.random() < 0.95 else []
-        actions.append({"action": "search", "query": query})
+        shown[query] = tuple(products) if rng.random() < 0.95 else ()
+        actions.append(Action("search", query))
     clicked = rng.sample(products, min(len(products) - 1, rng.choice((0, 0, 1, 2, 3))))
     actions += [_on_item(rng, "click", product) for product in clicked]
     candidates = [p for p in shown.get(query, ()) if p not in clicked and set(query.split()) <= set(_words_of(p.title))]
-    newest = [Product(action["item_id"], action["title"]) for action in actions if "item_id" in action]
+    newest = [Product(action.item_id, action.title) for action in actions if action.item_id and action.title]
     if not candidates and not newest:
         return made_up_example(rng, size)
-    example = Example(category, date(2000, rng.randint(1, 12), 1), actions, shown)
+    ages = sorted((int(rng.paretovariate(0.5)) - 1 for _ in actions), reverse=True)
+    holidays = tuple(rng.sample(ATTRIBUTES["holiday"], rng.randint(0, 2)))
+    example = Example(category, rng.choice(ATTRIBUTES["season"][:4]), holidays, actions, shown, ages)
     return example, candidates[0] if candidates else newest[-1]
 
 
@@ -135,14 +137,14 @@ def _results(rng: Random, category: str, style: IdStyle, size: Size) -> tuple[st
     return random_query(rng, meant.title), products
 
 
-def _on_item(rng: Random, action: str, product: Product) -> dict[str, Any]:
+def _on_item(rng: Random, action: str, product: Product) -> Action:
     fields: dict[str, Any] = {name: rng.choice(ATTRIBUTES[name]) for name in ("colour", "size") if rng.random() < 0.5}
     if rng.random() < 0.5:
         fields["price"] = round(rng.lognormvariate(3.5, 1), 2)
     if rng.random() < 0.4:
         fields["brand"] = random_word(rng).capitalize()
     further = {name: rng.choice(ATTRIBUTES[name]) for name in ("material", "season", "occasion", "holiday") if rng.random() < 0.3}
-    return {"action": action, "item_id": product.item_id, "title": product.title, **fields, "attributes": further}
+    return Action(action, item_id=product.item_id, title=product.title, **fields, attributes=tuple(further.items()))
 
 
 def _words_of(title: str) -> list[str]:

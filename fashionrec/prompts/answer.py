@@ -1,16 +1,13 @@
 """The answer's one format, `<item id> | <title>`: written for training, enforced while decoding, read after it (paper section 4.2)."""
 
 import re
-import unicodedata
 from typing import NamedTuple
 
 from fashionrec.errors import UserError
+from fashionrec.prompts.clean import MAX_TITLE_CHARS, clean_title, unquote
 
 MAX_ID_CHARS = 24
-MAX_TITLE_CHARS = 80
 SEPARATOR = " | "
-# What stands for a title of which cleaning leaves nothing.
-UNTITLED = "untitled"
 
 ID_PATTERN = rf"[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}"
 # What a title shows: no blanks, exotic spaces or control characters, no separator, no brackets that models write their special tokens with.
@@ -20,7 +17,8 @@ _SHOWN = "!-;=?-{}~\u00a1-\u167f\u1681-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u
 _TITLE = rf"[{_SHOWN}]([ {_SHOWN}]{{0,{MAX_TITLE_CHARS - 2}}}[{_SHOWN}])?"
 _ANSWER = re.compile(rf"({ID_PATTERN}) \| ({_TITLE})")
 _FITTING_ID = re.compile(ID_PATTERN)
-_UNCLEAN = re.compile(r"[^ -~]|[|<>]")
+_FITTING_TITLE = re.compile(_TITLE)
+_LABEL = re.compile(r"\A\s*answer\s*[:\uff1a]", re.IGNORECASE)
 
 
 class AnswerError(UserError):
@@ -33,31 +31,6 @@ class ParsedAnswer(NamedTuple):
     item_id: str | None
     title: str | None
     error: str | None
-
-
-def clean_text(text: str, max_chars: int) -> str:
-    """Return text that cannot change a prompt's structure: one line, single blanks, no `|`, `<` or `>`, at most `max_chars` characters.
-
-    It is cut at the last word that fits, and within a word only if that word is alone too long. May return an empty text.
-    """
-    # Far longer texts than are kept need no cleaning to their end.
-    text = text[: 8 * max_chars]
-    if _UNCLEAN.search(text):
-        text = "".join(map(_clean_char, text))
-    return cut_words(" ".join(text.split()), max_chars)
-
-
-def cut_words(text: str, max_chars: int) -> str:
-    """Return the whole words of a text that fit `max_chars` characters, or the beginning of its first word where not even that fits."""
-    if len(text) <= max_chars:
-        return text
-    head, blank, _ = text[: max_chars + 1].rpartition(" ")
-    return head if blank and head else text[:max_chars]
-
-
-def clean_title(title: str) -> str:
-    """Return a title as prompts and answers show it: 1 to 80 characters."""
-    return clean_text(title, MAX_TITLE_CHARS) or UNTITLED
 
 
 def render_answer(item_id: str, title: str) -> str:
@@ -80,20 +53,24 @@ def answer_regex() -> str:
 
 
 def parse_answer(text: str) -> ParsedAnswer:
-    """Return the ID and title of an answer, or the reason why it has none. Blanks and line ends around it do not count."""
-    answer = text.strip()
-    match = _ANSWER.fullmatch(answer)
-    if match:
-        return ParsedAnswer(match[1], match[2], None)
-    return ParsedAnswer(None, None, _reason(answer))
+    """Return the ID and title of an answer, or the reason why it has none.
+
+    Blanks and line ends around it, a leading `Answer:`, blanks or none around the separator, and quotes or backticks around ID, title or
+    all do not count.
+    """
+    answer = unquote(_LABEL.sub("", text))
+    item_id, separator, title = answer.partition(SEPARATOR.strip())
+    item_id, title = unquote(item_id), unquote(title)
+    if separator and _FITTING_ID.fullmatch(item_id) and _FITTING_TITLE.fullmatch(title):
+        return ParsedAnswer(item_id, title, None)
+    return ParsedAnswer(None, None, _reason(answer, item_id, separator, title))
 
 
-def _reason(answer: str) -> str:
+def _reason(answer: str, item_id: str, separator: str, title: str) -> str:
     if not answer:
         return "empty"
     if len(answer.splitlines()) > 1:
         return "more than one line"
-    item_id, separator, title = answer.partition(SEPARATOR)
     if not separator:
         return "no separator"
     if not _FITTING_ID.fullmatch(item_id):
@@ -101,15 +78,3 @@ def _reason(answer: str) -> str:
     if len(title) > MAX_TITLE_CHARS:
         return "title too long"
     return "not a title after the separator"
-
-
-def _clean_char(char: str) -> str:
-    if char in "|<>":
-        return " "
-    if char.isascii():
-        return char if char.isprintable() else " "
-    category = unicodedata.category(char)
-    # Invisible formatting (zero-width and direction marks) goes; separators, controls, surrogates and unassigned code points part words.
-    if category == "Cf":
-        return ""
-    return " " if category[0] in "CZ" else char

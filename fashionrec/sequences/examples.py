@@ -45,6 +45,7 @@ def build_examples(
         "split",
         by_time.alias("split_by_time"),
         f.coalesce(f.date_sub(bought_on, 1), f.lit(run_date)).alias("as_of_date"),
+        "marketplace",
         _newest("steps", max_actions).alias("actions"),
         f.col("target.item_id").alias("target_item_id"),
         f.col("target.title").alias("target_title"),
@@ -53,16 +54,23 @@ def build_examples(
 
 
 def _paths(events: DataFrame) -> DataFrame:
-    """Return one row per user and category: `path`, its steps in order, their `places` and `items`, and `purchases`, what to predict."""
+    """Return one row per user and category: `path`, its steps in order, their `places`, `items` and `markets` so far, and `purchases`, what to predict."""
     about = f.coalesce("item_id", "query")
     in_order = Window.partitionBy("user_id", "category").orderBy("event_at", "event_id")
     repeats = (f.lag("action").over(in_order) == f.col("action")) & (f.lag(about).over(in_order) == about)
     # The place counts repeats, too: a second pass over the events would only close its gaps.
-    placed = events.withColumns({"_repeats": f.coalesce(repeats, f.lit(False)), "place": f.row_number().over(in_order)})
+    placed = events.withColumns(
+        {
+            "_repeats": f.coalesce(repeats, f.lit(False)),
+            "place": f.row_number().over(in_order),
+            "_market": f.last("marketplace", ignorenulls=True).over(in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)),
+        }
+    )
     collected = {
         "path": f.struct(*_STEP_COLUMNS),
         "places": f.col("place"),
         "items": f.coalesce("item_id", f.lit("")),
+        "markets": f.coalesce("_market", f.lit("")),
         "purchases": f.when(f.col("action") == "purchase", f.struct(*_TARGET_COLUMNS)),
     }
     steps = placed.where("NOT _repeats").groupBy("user_id", "category")
@@ -80,14 +88,14 @@ def _in_order(paths: DataFrame) -> DataFrame:
         return f.transform(ordered, lambda place: f.element_at(name, f.array_position("places", place).cast("int")))
 
     right = f.col("places") == ordered
-    arrays = {name: f.when(right, f.col(name)).otherwise(sorted_by_place(name)) for name in ("path", "items")}
+    arrays = {name: f.when(right, f.col(name)).otherwise(sorted_by_place(name)) for name in ("path", "items", "markets")}
     by_place = f.array_sort("purchases", lambda a, b: a["place"] - b["place"])
     arrays |= {"purchases": f.when(right, f.col("purchases")).otherwise(by_place), "places": ordered}
     return paths.select("user_id", "category", *(column.alias(name) for name, column in arrays.items()))
 
 
 def _examples(paths: DataFrame, *, kept: int) -> DataFrame:
-    """Return one row per example: user, category, `split`, `target`, and `steps`, what comes before it.
+    """Return one row per example: user, category, `split`, `target`, `marketplace`, and `steps`, what comes before it.
 
     Earlier events on the target item are left out: they would give the answer away. Score has no target and keeps all.
     """
@@ -100,11 +108,13 @@ def _examples(paths: DataFrame, *, kept: int) -> DataFrame:
     split = f.when(from_end == 0, "score").when(from_end == 1, "test").when(from_end == 2, "validation").otherwise("train")
     end = f.coalesce(f.array_position("places", f.col("target.place")).cast("int"), f.size("path") + 1)
     before, items = f.slice("path", f.lit(1), end - 1), f.slice("items", f.lit(1), end - 1)
-    examples = examples.withColumns({"split": split, "before": before, "items_before": items}).drop("path", "places", "items", "purchases")
+    market = f.nullif(f.get("markets", end - 2), f.lit(""))
+    examples = examples.withColumns({"split": split, "before": before, "items_before": items, "marketplace": market})
+    examples = examples.drop("path", "places", "items", "markets", "purchases")
     seen = f.coalesce(f.array_contains("items_before", f.col("target.item_id")), f.lit(False))
     steps = f.when(seen, _without_target()).otherwise(f.col("before"))
     # What a generator makes is computed once; of a plain column, Spark would compute a filter's part again.
-    return examples.select("user_id", "category", "split", "target", f.explode(f.array(steps)).alias("steps"))
+    return examples.select("user_id", "category", "split", "target", "marketplace", f.explode(f.array(steps)).alias("steps"))
 
 
 def _without_target() -> Column:

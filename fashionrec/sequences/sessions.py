@@ -9,7 +9,7 @@ from pyspark.sql import functions as f
 
 # What an action shows of its item, from the version of its day; the price is that of the run date.
 ITEM_COLUMNS = ("title", "brand", "colour", "size", "price", "attributes")
-_EVENT_COLUMNS = ("event_id", "user_id", "event_at", "action", "query", "item_id", "position")
+_EVENT_COLUMNS = ("event_id", "user_id", "event_at", "action", "query", "item_id", "position", "marketplace")
 _MINUTE, _DAY = 60, 24 * 60 * 60
 
 

@@ -38,7 +38,8 @@ def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ())
     try:
         tree["llm"]["base"] = _read_model(path.parent / str(tree["llm"]["base"]))
         tree["memory"]["encoder"] = _read_model(path.parent / str(tree["memory"]["encoder"]))
-        tree["prompts"]["template"] = str((path.parent / str(tree["prompts"]["template"])).resolve())
+        for name in ("template", "calendar"):
+            tree["prompts"][name] = str((path.parent / str(tree["prompts"][name])).resolve())
         if key_file := tree["ingest"]["user_key_file"]:
             tree["ingest"]["user_key_file"] = str((path.parent / str(key_file)).resolve())
     except (KeyError, TypeError):
@@ -56,7 +57,8 @@ def settings_hash(settings: Settings) -> str:
     """Return 12 hex digits that change with any setting that may change a result; where the lake lies is no such setting."""
     tree = settings.model_dump(mode="json", exclude={"paths", "mlflow"})
     # The same checkout elsewhere has the same hash.
-    tree["prompts"]["template"] = Path(settings.prompts.template).name
+    for name in ("template", "calendar"):
+        tree["prompts"][name] = Path(tree["prompts"][name]).name
     tree["ingest"]["user_key_file"] = Path(settings.ingest.user_key_file).name
     for model in (tree["llm"]["base"], tree["memory"]["encoder"]):
         if "path" in model:

@@ -1,5 +1,7 @@
 """Sequences and the memory's answers -> prompts."""
 
+from datetime import timedelta
+
 from pyspark.sql import Column, Observation
 from pyspark.sql import functions as f
 
@@ -12,10 +14,15 @@ def build_prompts(run: Run) -> None:
     """Render every example's prompt within the token budget."""
     settings = run.settings.prompts
     budget = settings.max_tokens - settings.answer_tokens
+    calendar = prompts.load_calendar(settings.calendar)
+    if ended := calendar.ending_before(run.run_date + timedelta(days=settings.holiday_days)):
+        run.warnings.append(f"{settings.calendar}: the dates of {', '.join(ended)} end before the days ahead; list the next ones")
     frame = render_prompts(
         run.read("sequences"),
         run.read("query_hits") if settings.memory else None,
         template=prompts.load_template(settings.template),
+        calendar=calendar,
+        holiday_days=settings.holiday_days,
         tokenizer_path=run.settings.llm.base.path,
         tokenizer_revision=run.settings.llm.base.revision,
         max_tokens=settings.max_tokens,
@@ -35,6 +42,8 @@ def _figures(budget: int) -> list[Column]:
         f.count(f.when(f.col("token_count") > budget, 1)).alias("over_budget"),
         f.avg("token_count").alias("mean_tokens"),
         f.try_divide(dropped, dropped + kept).alias("dropped_action_rate"),
+        f.sum("dropped_attribute_count").alias("dropped_attributes"),
+        f.sum("dropped_product_count").alias("dropped_products"),
     ]
 
 

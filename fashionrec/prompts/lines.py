@@ -1,0 +1,184 @@
+"""The lines of a prompt with their tokens: one action, one search with its products, one heading (paper section 4.2).
+
+The same lines come again in all examples of a user and in all that search alike: each is rendered and counted once per process.
+"""
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+from typing import NamedTuple
+
+from fashionrec.errors import UserError
+from fashionrec.prompts.answer import ID_PATTERN, MAX_ID_CHARS, render_answer
+from fashionrec.prompts.clean import clean_text, clean_title, cut_words
+from fashionrec.prompts.template import Template
+from fashionrec.prompts.tokens import TokenCounter
+
+MAX_QUERY_CHARS = 80
+MAX_VALUE_CHARS = 24
+MAX_CATEGORY_CHARS = 40
+# Cut as cleaning, whatever the budget: so the last search always fits.
+MAX_QUERY_TOKENS = 64
+MAX_CATEGORY_TOKENS = 24
+MAX_HOLIDAY_TOKENS = 48
+# A line filled in may take a few tokens more than its words and its data each alone.
+_JOINTS = 8
+# Lines remembered per process; a few hundred bytes each.
+_REMEMBERED = 200_000
+
+
+class PromptError(UserError):
+    """An example cannot be rendered with this template and budget."""
+
+
+class Product(NamedTuple):
+    item_id: str
+    title: str
+
+
+class Action(NamedTuple):
+    """One action of a path, as the table `sequences` has it: what decides its line. `attributes` are the further ones, as pairs."""
+
+    action: str
+    query: str | None = None
+    item_id: str | None = None
+    title: str | None = None
+    brand: str | None = None
+    colour: str | None = None
+    size: str | None = None
+    price: float | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+class Block(NamedTuple):
+    """Whole lines, their tokens, and how many attributes or products of the memory stand in them."""
+
+    text: str
+    tokens: int
+    count: int
+
+
+class Lines:
+    """Renders the template's lines; `answer_tokens` is the most that a product and an end token take, in a line as in an answer."""
+
+    def __init__(self, template: Template, tokens: TokenCounter, *, answer_tokens: int, attributes: bool) -> None:
+        self._template, self._tokens, self._answer_tokens = template, tokens, answer_tokens
+        self._attributes = template.attributes if attributes else ()
+        self.head = lru_cache(1000)(self._head)
+        self.heading = lru_cache(10_000)(self._heading)
+        self.search = lru_cache(_REMEMBERED)(self._search)
+        self.on_item = lru_cache(_REMEMBERED)(self._on_item)
+        # The same product stands in clicks, in purchases and below searches.
+        self.answer = lru_cache(_REMEMBERED)(self._answer)
+        self.end = self._block(template.end)
+
+    def form(self, action: str) -> str:
+        """Return the template's line for an action; raise PromptError where it has none."""
+        try:
+            return self._template.actions[action]
+        except KeyError:
+            raise PromptError(f"prompt template {self._template.label}: no line for the action {action!r}; add one to its actions") from None
+
+    def _answer(self, item_id: str, title: str) -> str:
+        """Return the answer that names a product, its title cut so that it and an end token keep to `answer_tokens`.
+
+        Raises:
+            AnswerError: the ID cannot be answered.
+        """
+        words = clean_title(title)
+        answer = render_answer(item_id, words)
+        while self._tokens.count(answer) + 1 > self._answer_tokens and len(words) > 1:
+            words = clean_title(cut_words(words, len(words) * 4 // 5))
+            answer = render_answer(item_id, words)
+        return answer
+
+    def room_needed(self) -> int:
+        """Return the tokens of the longest prompt of which everything is left out that can be: only a template can make it too long."""
+        template, count = self._template, self._tokens.count_lines
+        inside = count(template.input.format(category="", season="", holidays="")) + MAX_CATEGORY_TOKENS + MAX_HOLIDAY_TOKENS
+        inside += max(count(f"{step.line}\n") for step in template.since)
+        line = max(count(form.format(query="", product="").rstrip() + "\n") for form in template.actions.values())
+        longest = max(MAX_QUERY_TOKENS, self._answer_tokens, MAX_ID_CHARS + 8)
+        return self._tokens.count(self._opening) + inside + line + longest + self.end.tokens + _JOINTS
+
+    def add_up(self, products_per_query: int) -> bool:
+        """Return whether a prompt's tokens are those of its lines together (see TokenCounter.lines_add_up)."""
+        template = self._template
+        shown = [template.shown.replace("{rank}", str(rank)) for rank in range(1, products_per_query + 1)]
+        data_lines = [*template.actions.values(), *shown]
+        fixed = [f"{step.line}" for step in template.since]
+        starts = [*(line.partition("{")[0] for line in (*data_lines, template.input)), *fixed, template.end]
+        ends = [*(line.rpartition("}")[2] for line in data_lines), *fixed, self._opening, template.input.rpartition("}")[2]]
+        return self._tokens.lines_add_up(starts, ends)
+
+    @property
+    def _opening(self) -> str:
+        return self._template.begin + self._template.instruction
+
+    def _head(self, category: str, season: str, holidays: tuple[str, ...]) -> Block:
+        """Return all lines above the actions."""
+        name = self._cut(clean_text(category, MAX_CATEGORY_CHARS), MAX_CATEGORY_TOKENS) or "unknown"
+        while self._tokens.count(", ".join(holidays)) > MAX_HOLIDAY_TOKENS:
+            holidays = holidays[:-1]
+        own = self._template.input.format(category=name, season=season, holidays=", ".join(holidays) or self._template.no_holidays)
+        return Block(self._opening + own, self._tokens.count(self._opening) + self._tokens.count_lines(own), 0)
+
+    def _heading(self, days: int) -> Block:
+        return self._block(self._template.heading(days) + "\n")
+
+    def _search(self, action: str, query: str, products: tuple[Product, ...]) -> Block:
+        """Return the line of a search and one line per product."""
+        words = self._cut(clean_text(query, MAX_QUERY_CHARS), MAX_QUERY_TOKENS)
+        lines = [self.form(action).format(query=words).rstrip() + "\n"]
+        for rank, (item_id, title) in enumerate(products, start=1):
+            lines.append(self._template.shown.format(rank=rank, product=self._product(item_id, title)) + "\n")
+        return self._block("".join(lines), len(products))
+
+    def _on_item(self, action: Action, dropped: frozenset[str] = frozenset()) -> Block:
+        """Return the line of an action on an item, without the attributes of the names in `dropped`."""
+        product = self._product(action.item_id or "", action.title or "")
+        said = self._said(action, dropped)
+        brackets = f" ({', '.join(said)})" if said else ""
+        return self._block(self.form(action.action).format(product=product + brackets) + "\n", len(said))
+
+    def _product(self, item_id: str, title: str) -> str:
+        # An answer names what the path showed: both are cut alike.
+        if _ANSWERABLE.fullmatch(item_id):
+            return self.answer(item_id, title)
+        return self.answer(_NO_ID.sub("", item_id)[:MAX_ID_CHARS] or "-", title)
+
+    def _said(self, action: Action, dropped: Collection[str]) -> list[str]:
+        """Return name and value of those of the template's attributes that the item has and its title does not say."""
+        title = f" {_WORD_ENDS.sub(' ', action.title or '').lower()} "
+        values = dict(action.attributes) | {name: value for name in _OWN if (value := getattr(action, name)) is not None}
+        said = []
+        for name in self._attributes:
+            value = values.get(name)
+            if value is None or name in dropped:
+                continue
+            text = f"{value:.2f}" if isinstance(value, float) else _value(value)
+            if text and f" {text.lower()} " not in title:
+                said.append(f"{name} {text}")
+        return said
+
+    def _cut(self, text: str, max_tokens: int) -> str:
+        while self._tokens.count(text) > max_tokens and len(text) > 1:
+            text = cut_words(text, len(text) * 4 // 5)
+        return text
+
+    def _block(self, lines: str, count: int = 0) -> Block:
+        return Block(lines, self._tokens.count_lines(lines), count)
+
+
+@lru_cache(100_000)
+def _value(text: str) -> str:
+    """Return an attribute's value as its brackets may hold it: with no comma and bracket of its own, it can pretend no other attribute."""
+    return clean_text(_LIST.sub(" ", text), MAX_VALUE_CHARS)
+
+
+_OWN = ("brand", "colour", "size", "price")
+_LIST = re.compile("[(),]")
+_ANSWERABLE = re.compile(ID_PATTERN)
+_NO_ID = re.compile("[^A-Za-z0-9_-]")
+# What may stand between the words of a title.
+_WORD_ENDS = re.compile(r"[\s,.;()/]+")
