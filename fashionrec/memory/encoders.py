@@ -24,7 +24,7 @@ Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
 # The file that a model of the kind cannot lack.
 _MARKS = {"clip": "config.json", "sentence": "modules.json"}
-# Weights, tokenizer and configuration: what is fetched from a hub and what a folder's revision is made of. Nothing that is unpickled or run.
+# What is fetched from a hub and what a folder's revision is made of: weights, tokenizer, configuration; nothing that is unpickled or run.
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
@@ -59,6 +59,7 @@ def load_encoder(settings: QueryEncoder) -> Encoder:
         return Encoder("ngram", ngram.VERSION, settings)
     folder = Path(settings.path)
     if folder.is_dir():
+        _refuse_pickles(folder)
         return Encoder(f"{settings.kind}:{folder.name}", _content_hash(folder, settings.kind), settings)
     return Encoder(f"{settings.kind}:{settings.path}", _commit(settings), settings)
 

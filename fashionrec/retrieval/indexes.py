@@ -5,10 +5,7 @@ stands beside it, and retrieval leaves the others out. Search is exact (IndexFla
 of 128 dimensions take 21 ms per query.
 """
 
-import hashlib
 import json
-import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from fashionrec.errors import UserError
+from fashionrec.lake.folders import new_staging, slug, swap_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +44,6 @@ class CategoryIndex:
     title: Any  # faiss.IndexFlatIP, (items, dim)
 
 
-def slug(category: str) -> str:
-    """Return the folder name of a category: its words, and six hex digits that keep like names apart."""
-    words = re.sub(r"[^a-z0-9]+", "-", category.lower()).strip("-")
-    return f"{words}-{hashlib.sha256(category.encode()).hexdigest()[:6]}"
-
-
 def build_indexes(
     items: DataFrame, folder: Path, *, id_vectors: IdVectors, encode: Encode, build: dict[str, str], staging: Path
 ) -> dict[str, tuple[int, int]]:
@@ -60,14 +52,12 @@ def build_indexes(
     Args:
         items: one row per item: item_id, title, category, in_stock.
         build: what the indexes were made from; `check_build` compares it.
-        staging: folder to write into first, named `.<name of folder>.<run>` beside it; what killed builds left under such names is removed.
+        staging: folder to write into first, named `.<name of folder>.<run>` beside it.
 
     Returns:
         Items and untrained items of each category.
     """
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left)
-    staging.mkdir(parents=True)
+    new_staging(staging, folder)
 
     def build_one(frame: "pd.DataFrame") -> "pd.DataFrame":
         return write_category(frame, staging, id_vectors=id_vectors, encode=encode)
@@ -79,7 +69,7 @@ def build_indexes(
         .collect()
     )
     (staging / _BUILD).write_text(json.dumps(build), encoding="utf-8")
-    _swap(staging, folder)
+    swap_in(staging, folder)
     return {row["category"]: (row["items"], row["untrained"]) for row in built}
 
 
@@ -154,12 +144,3 @@ def _finds_itself(index: Any) -> bool:
     first = index.reconstruct_n(0, 1)
     similarity, row = index.search(first, 1)
     return bool(abs(similarity[0, 0] - 1) < 1e-3 and np.allclose(index.reconstruct(int(row[0, 0])), first[0], atol=1e-3))
-
-
-def _swap(staging: Path, folder: Path) -> None:
-    """Put a finished folder in the place of the old one: two renames, so a reader sees the old, for an instant none, or the new."""
-    old = staging.with_name(f"{staging.name}.old")
-    if folder.exists():
-        folder.rename(old)
-    staging.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fashionrec.retrieval.indexes import CategoryIndex, Encode, load_index, slug
+from fashionrec.lake.folders import slug
+from fashionrec.retrieval.indexes import CategoryIndex, Encode, load_index
 from fashionrec.retrieval.mixup import mixup
 
 

@@ -14,11 +14,12 @@ from fashionrec.evaluate.examples import example_paths
 from fashionrec.evaluate.protocol import CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
 from fashionrec.evaluate.report import write_report
 from fashionrec.lake import tables
+from fashionrec.lake.folders import slug
 from fashionrec.lake.spec import table_spec
 from fashionrec.memory.normalise import normalise_query
 from fashionrec.pipeline.step import Run, Step
 from fashionrec.pipeline.steps.sequences import attributed_events
-from fashionrec.retrieval.indexes import check_build, load_index, slug, vectors
+from fashionrec.retrieval.indexes import check_build, load_index, vectors
 
 MONITORED = (
     "interactions",

@@ -1,0 +1,255 @@
+"""The remembered queries of each category in files, to be searched for those near a query never seen.
+
+What takes part in an approximate search is chosen when its index is built: on queries of the category, as they are and with a slip in
+each, the number of candidates is raised until the recall@10 against exact search is reached.
+"""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from fashionrec.errors import UserError
+from fashionrec.lake.folders import new_staging, slug, swap_in
+from fashionrec.memory.encoders import Encoder
+from fashionrec.memory.query_search import CHUNK, QueryIndex
+
+RECALL = 0.98
+_AT = 10
+_BUILD = "build.json"
+_EPOCH = date(1970, 1, 1)
+# Probes of each kind that the recall is measured with.
+_PROBES = 500
+
+
+class QueryIndexError(UserError):
+    """A query index is missing, broken, or not the one that belongs to the run."""
+
+
+@dataclass(frozen=True)
+class BuiltIndex:
+    """What `build_query_indexes` says of a category: `kind` is exact or approximate, `recall_at_10` is measured against exact search."""
+
+    queries: int
+    kind: str
+    recall_at_10: float
+    seconds: float
+
+
+def build_query_indexes(remembered: DataFrame, folder: Path, *, encoder: Encoder, exact_up_to: int, staging: Path) -> dict[str, BuiltIndex]:
+    """Write `folder`/<slug>/ for every category, one Spark task each; swap the folder in at the end.
+
+    Args:
+        remembered: one row per category and query: category, query, embedding, and memory_dates, the dates on which it is remembered.
+        encoder: what the embeddings come from.
+        exact_up_to: most queries of a date that are compared one by one.
+        staging: folder to write into first, named `.<name of folder>.<run>` beside it.
+
+    Returns:
+        What was built, by category.
+
+    Raises:
+        QueryIndexError: a query stands twice in a category, or vectors differ in length (inside Spark's own exception).
+    """
+    new_staging(staging, folder)
+
+    def build_one(key: tuple[pa.Scalar, ...], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        built = write_query_index(key[0].as_py(), batches, staging, encoder=encoder, exact_up_to=exact_up_to)
+        yield pa.RecordBatch.from_pylist([{"category": key[0].as_py(), **vars(built)}])
+
+    # Sorted by query before they are grouped: the task writes them as they come, without holding them.
+    by_name = remembered.select("category", "query", "embedding", "memory_dates").repartition("category")
+    rows = (
+        by_name.sortWithinPartitions("category", "query")
+        .groupBy("category")
+        .applyInArrow(build_one, "category string, queries long, kind string, recall_at_10 double, seconds double")
+        .collect()
+    )
+    built = {row["category"]: BuiltIndex(row["queries"], row["kind"], row["recall_at_10"], row["seconds"]) for row in rows}
+    build = {"encoder": encoder.name, "revision": encoder.revision, "categories": sorted(built)}
+    (staging / _BUILD).write_text(json.dumps(build), encoding="utf-8")
+    swap_in(staging, folder)
+    return built
+
+
+def check_query_indexes(folder: Path, *, name: str, revision: str) -> None:
+    """Raise QueryIndexError where the indexes below `folder` are not of this encoder and revision: cosines would mean nothing."""
+    build = _read_build(folder)
+    if (build["encoder"], build["revision"]) != (name, revision):
+        raise QueryIndexError(
+            f"query indexes {folder}: made with {build['encoder']} {build['revision']} instead of {name} {revision}; "
+            "run the step index_queries again"
+        )
+
+
+def open_query_index(folder: Path, category: str) -> QueryIndex:
+    """Return the index of a category; an empty one where nothing of it is remembered.
+
+    Raises:
+        QueryIndexError: there are no indexes, or a file is missing, cut, or does not hold what it should.
+    """
+    if category not in _read_build(folder)["categories"]:
+        return QueryIndex(np.zeros(0, dtype=object), np.zeros((0, 0), dtype=np.float32), {}, 0)
+    return _load(folder / slug(category))
+
+
+def write_query_index(category: str, batches: Iterator[pa.RecordBatch], folder: Path, *, encoder: Encoder, exact_up_to: int) -> BuiltIndex:
+    """Write the index of one category from batches of query, embedding and memory_dates, ascending by query. Runs in a Spark worker."""
+    start = time.monotonic()
+    into = folder / slug(category)
+    into.mkdir()
+    about = _write_rows(batches, into)
+    index = QueryIndex(*_read_rows(into, about), exact_up_to)
+    large = sorted((rows.size, day) for day in index.remembered if (rows := index.rows(day)).size > exact_up_to)
+    candidates, recall = 0, 1.0
+    if large:
+        index = _with_codes(index, into)
+        # The recall lies between that of the date with the fewest queries and that of the one with the most.
+        candidates, recall = _tuned(index, {large[0][1], large[-1][1]}, encoder)
+    about |= {"category": category, "exact_up_to": exact_up_to, "candidates": candidates, "recall_at_10": recall}
+    (into / "index.json").write_text(json.dumps(about), encoding="utf-8")
+    _load(into)
+    return BuiltIndex(len(index.queries), "approximate" if candidates else "exact", recall, time.monotonic() - start)
+
+
+def _write_rows(batches: Iterator[pa.RecordBatch], into: Path) -> dict[str, Any]:
+    """Write vectors.f32 and dates.npy as the batches come; return the queries, the length of a vector and the dates."""
+    queries: list[str] = []
+    marks: dict[int, list[NDArray[np.int64]]] = {}
+    dims: set[int] = set()
+    with (into / "vectors.f32").open("wb") as file:
+        for batch in batches:
+            embedding, dates = batch.column("embedding"), batch.column("memory_dates")
+            dims |= set(np.diff(embedding.offsets.to_numpy()).tolist())
+            embedding.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False).tofile(file)
+            owners = np.repeat(np.arange(len(batch)) + len(queries), np.diff(dates.offsets.to_numpy()))
+            days = dates.flatten().cast(pa.int32()).to_numpy(zero_copy_only=False)
+            for day in np.unique(days).tolist():
+                marks.setdefault(day, []).append(owners[days == day])
+            queries += batch.column("query").to_pylist()
+    if len(dims) != 1 or any(one >= following for one, following in pairwise(queries)):
+        raise QueryIndexError(f"{into.name}: a query stands there twice, or vectors have different lengths {sorted(dims)}")
+    remembered = np.zeros((len(marks), len(queries)), dtype=bool)
+    for place, day in enumerate(sorted(marks)):
+        remembered[place, np.concatenate(marks[day])] = True
+    np.save(into / "dates.npy", np.packbits(remembered, axis=1, bitorder="little"))
+    return {"queries": queries, "dim": dims.pop(), "dates": [str(_EPOCH + timedelta(days=day)) for day in sorted(marks)]}
+
+
+def _with_codes(index: QueryIndex, into: Path) -> QueryIndex:
+    """Write codes.npy and quantiser.faiss; return the index with them."""
+    import faiss
+
+    total, dim = index.vectors.shape
+    # Two components in four bits; the scan wants an even number of codes.
+    quantiser = faiss.IndexPQ(dim, dim // 2 if dim % 4 == 0 else dim, 4, faiss.METRIC_INNER_PRODUCT)
+    sample = np.random.default_rng(0).choice(total, min(total, CHUNK), replace=False)
+    quantiser.train(index.vectors[np.sort(sample)])
+    codes = np.concatenate([quantiser.sa_encode(index.vectors[start : start + CHUNK]) for start in range(0, total, CHUNK)])
+    np.save(into / "codes.npy", codes)
+    faiss.write_index(quantiser, str(into / "quantiser.faiss"))
+    return replace(index, codes=codes, quantiser=quantiser)
+
+
+def _tuned(index: QueryIndex, dates: set[date], encoder: Encoder) -> tuple[int, float]:
+    """Return how many candidates give the recall on these dates, and the least recall measured; 0 and 1.0 where only all of them would."""
+    probes = [(day, wanted) for day in sorted(dates) for wanted in _probes(index, index.rows(day), encoder)]
+    compared = replace(index, exact_up_to=len(index.queries))
+    least = [compared.nearest(wanted, day, _AT)[1][:, -1:] for day, wanted in probes]
+    candidates = 64
+    while candidates <= min(len(index.rows(day)) for day in dates) // 8:
+        tried = replace(index, candidates=candidates)
+        # By cosine: of equally near queries any is right.
+        recall = min(float((tried.nearest(wanted, day, _AT)[1] >= last).mean()) for (day, wanted), last in zip(probes, least, strict=True))
+        if recall >= RECALL:
+            return candidates, recall
+        candidates *= 2
+    return 0, 1.0
+
+
+def _probes(index: QueryIndex, rows: NDArray[np.int64], encoder: Encoder) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the vectors of some queries of `rows`, as they are and with a slip in each, both (probes, dim)."""
+    rng = random.Random(0)
+    chosen = sorted(rng.sample(rows.tolist(), min(len(rows), _PROBES)))
+    return index.vectors[chosen], encoder.encode([_slip(query, rng) for query in index.queries[chosen]])
+
+
+def _slip(query: str, rng: random.Random) -> str:
+    """Return a query with one word left out, where it has several, or one letter."""
+    words = query.split()
+    if len(words) > 1 and rng.random() < 0.5:
+        words.pop(rng.randrange(len(words)))
+        return " ".join(words)
+    place = rng.randrange(len(query))
+    return (query[:place] + query[place + 1 :]).strip() or query
+
+
+def _read_build(folder: Path) -> dict[str, Any]:
+    try:
+        build: dict[str, Any] = json.loads((folder / _BUILD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise QueryIndexError(f"query indexes: none under {folder}; run the step index_queries first") from None
+    return build
+
+
+def _read_rows(folder: Path, about: dict[str, Any]) -> tuple[NDArray[np.object_], NDArray[np.float32], dict[date, NDArray[np.uint8]]]:
+    """Return queries, vectors and remembered bits of an index's folder, the arrays mapped."""
+    shape = (len(about["queries"]), about["dim"])
+    path = folder / "vectors.f32"
+    if path.stat().st_size != 4 * shape[0] * shape[1]:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes instead of {4 * shape[0] * shape[1]}")
+    vectors = np.memmap(path, dtype=np.float32, mode="r", shape=shape)
+    bits = np.load(folder / "dates.npy", mmap_mode="r")
+    if bits.shape != (len(about["dates"]), -(-shape[0] // 8)):
+        raise ValueError(f"dates.npy has the shape {bits.shape}")
+    return (
+        np.array(about["queries"], dtype=object),
+        vectors,
+        {date.fromisoformat(day): bits[place] for place, day in enumerate(about["dates"])},
+    )
+
+
+def _load(folder: Path) -> QueryIndex:
+    import faiss
+
+    try:
+        about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = QueryIndex(*_read_rows(folder, about), about["exact_up_to"])
+        _check_norms(index.vectors)
+        if not about["candidates"]:
+            return index
+        codes = np.load(folder / "codes.npy", mmap_mode="r")
+        quantiser = faiss.read_index(str(folder / "quantiser.faiss"))
+        _check_codes(index.vectors, codes, quantiser)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise QueryIndexError(
+            f"query index {folder}: cannot be read ({str(error).strip().splitlines()[0][:200]}); run the step index_queries again"
+        ) from None
+    return replace(index, candidates=about["candidates"], codes=codes, quantiser=quantiser)
+
+
+def _check_norms(vectors: NDArray[np.float32]) -> None:
+    # The first, the last and one between: a file that was cut or filled up with zeros is found without reading all of it.
+    norms = np.linalg.norm(vectors[[0, len(vectors) // 2, -1]], axis=1)
+    if not np.allclose(norms, 1, atol=1e-3):
+        raise ValueError(f"vectors.f32 holds vectors of the lengths {norms.round(3).tolist()} instead of 1")
+
+
+def _check_codes(vectors: NDArray[np.float32], codes: NDArray[np.uint8], quantiser: Any) -> None:
+    if codes.shape != (len(vectors), quantiser.sa_code_size()):
+        raise ValueError(f"codes.npy has the shape {codes.shape}")
+    places = [0, len(vectors) // 2, len(vectors) - 1]
+    # A known answer: a code stands for nearly the vector that it was made of.
+    cosines = (quantiser.sa_decode(np.ascontiguousarray(codes[places])) * vectors[places]).sum(axis=1)
+    if not (cosines > 0.5).all():
+        raise ValueError(f"codes.npy does not fit its vectors (cosines {cosines.round(2).tolist()})")
