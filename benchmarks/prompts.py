@@ -51,7 +51,8 @@ def prompt_figures(root: Path, scale: float, console: Console) -> dict[str, floa
     """Return both speeds and the prompts above the budget."""
     make_world(root / "world", shoppers=int(SHOPPERS * scale))
     make_world(root / "warm-up", shoppers=200)
-    settings = load_settings(resource("conf") / "test.yaml", [f"spark.master=local[{CORES}]", "spark.driver_memory=2g"])
+    overrides = [f"spark.master=local[{CORES}]", "spark.driver_memory=2g", "spark.java_options=-XX:+UseParallelGC"]
+    settings = load_settings(resource("conf") / "test.yaml", overrides)
     spark = spark_session(settings, "bench-prompts")
     tokenizers = {"": Path(settings.llm.base.path), "falcon_vocabulary_": falcon_like(root / "falcon")}
     figures: dict[str, float] = {}

@@ -1,5 +1,6 @@
 """Sequences and the memory's answers to the table `prompts`, in Spark."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from pyspark.sql import types as t
 
 from fashionrec.prompts.answer import ID_PATTERN, render_answer
 from fashionrec.prompts.calendar import Calendar
-from fashionrec.prompts.columns import ACTION_FIELDS, examples_of
+from fashionrec.prompts.columns import examples_of
 from fashionrec.prompts.render import Rendered, Renderer
 from fashionrec.prompts.template import Template
 from fashionrec.prompts.tokens import token_counter
@@ -74,10 +75,15 @@ def build_prompts(
         # A worker has one core; the tokenizer's own threads would take those of its neighbours.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         rendering = renderer()
-        for batch in batches:
-            # Paths as Python objects take many times their Arrow size, so only a slice of the batch at a time.
-            for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                yield _rendered(batch.slice(start, _ROWS_AT_ONCE), rendering, calendar, holiday_days)
+        # Nothing here makes cycles, and looking for them among so many small objects takes longer than making them.
+        gc.disable()
+        try:
+            for batch in batches:
+                # Paths as Python objects take many times their Arrow size, so only a slice of the batch at a time.
+                for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                    yield _rendered(batch.slice(start, _ROWS_AT_ONCE), rendering, calendar, holiday_days)
+        finally:
+            gc.enable()
 
     # Workers would raise the same, but as a Spark error of many lines.
     renderer()
@@ -103,9 +109,8 @@ def _rendered(batch: pa.RecordBatch, renderer: Renderer, calendar: Calendar, hol
 
 
 def _columns(sequences: DataFrame, query_hits: DataFrame | None, products_per_query: int) -> DataFrame:
-    """Return what rendering reads: a list per field of the actions (a struct rebuilt per action would cost a lambda), and `shown`."""
-    actions = (f.col(f"actions.{name}").alias(name) for name in (*ACTION_FIELDS, "attributes", "event_at"))
-    examples = sequences.select(*_KEPT, "as_of_date", "marketplace", "target_title", *actions)
+    """Return what rendering reads. The actions stay whole: to take single fields out of them costs more than to carry the others."""
+    examples = sequences.select(*_KEPT, "as_of_date", "marketplace", "target_title", "actions")
     if query_hits is None or products_per_query == 0:
         return examples.withColumn("shown", f.lit(None).cast(_SHOWN))
     return examples.join(_shown(sequences, query_hits, products_per_query), "example_id", "left")

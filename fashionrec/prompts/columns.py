@@ -11,21 +11,18 @@ from fashionrec.prompts.calendar import Calendar
 from fashionrec.prompts.lines import Action, Product
 from fashionrec.prompts.render import Example
 
-# Fields of an action, in the order of Action; `attributes` and the times come apart.
-ACTION_FIELDS = ("action", "query", "item_id", "title", "brand", "colour", "size", "price")
-
-
 def examples_of(batch: pa.RecordBatch, calendar: Calendar, *, holiday_days: int) -> Iterator[Example]:
     """Yield the example of each row.
 
-    The batch has `category`, `marketplace`, `as_of_date`; the lists `action`, `query`, ... of ACTION_FIELDS, `attributes` (maps) and
-    `event_at` (timestamps in UTC), all as long as the path; and `shown`, a list of structs (query, products), or null.
+    The batch has `category`, `marketplace`, `as_of_date` and `actions` as the table `sequences` has them, and `shown`, a list of structs
+    (query, products), or null.
     """
     categories, as_of_dates = _values(batch["category"]), batch["as_of_date"].to_pylist()
     markets = [calendar.market(code) for code in _values(batch["marketplace"])]
-    ends = _ends(batch["action"])
-    actions = _actions(batch)
-    ages = _ages(batch)
+    ends = _ends(batch["actions"])
+    steps = batch["actions"].flatten()
+    actions = _actions(steps)
+    ages = _ages(steps.field("event_at"), np.repeat(batch["as_of_date"].cast(pa.int32()).to_numpy(), np.diff([0, *ends])))
     shown = _shown(batch["shown"])
     start = 0
     for row, end in enumerate(ends):
@@ -41,10 +38,10 @@ def examples_of(batch: pa.RecordBatch, calendar: Calendar, *, holiday_days: int)
         start = end
 
 
-def _actions(batch: pa.RecordBatch) -> list[Action]:
+def _actions(steps: pa.StructArray) -> list[Action]:
     """Return the actions of all rows, one after the other."""
-    columns = [_values(batch[name].flatten()) for name in ACTION_FIELDS]
-    return list(map(Action._make, zip(*columns, _pairs(batch["attributes"].flatten()), strict=True)))
+    columns = (_pairs(steps.field(name)) if name == "attributes" else _values(steps.field(name)) for name in Action._fields)
+    return list(map(Action._make, zip(*columns, strict=True)))
 
 
 def _pairs(maps: pa.MapArray) -> list[tuple[tuple[str, str], ...]]:
@@ -56,12 +53,10 @@ def _pairs(maps: pa.MapArray) -> list[tuple[tuple[str, str], ...]]:
     return [tuple(pairs[a:b]) if is_filled else () for a, b, is_filled in zip(offsets[:-1], offsets[1:], filled, strict=True)]
 
 
-def _ages(batch: pa.RecordBatch) -> list[int]:
-    """Return the whole days from each action's date to the day after its row's as-of date."""
-    lengths = np.diff(np.array([0, *_ends(batch["event_at"])]))
-    predicted = np.repeat(batch["as_of_date"].cast(pa.int32()).to_numpy() + 1, lengths)
-    times: NDArray[np.int64] = batch["event_at"].flatten().cast(pa.timestamp("us")).cast(pa.int64()).to_numpy()
-    ages: list[int] = np.maximum(predicted - times // _MICROS_PER_DAY, 0).tolist()
+def _ages(event_at: pa.TimestampArray, as_of_days: NDArray[np.int32]) -> list[int]:
+    """Return the whole days from each action's date to the day after its row's as-of date, given in days since 1970; all in UTC."""
+    days = event_at.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy() // _MICROS_PER_DAY
+    ages: list[int] = np.maximum(as_of_days + 1 - days, 0).tolist()
     return ages
 
 

@@ -4,7 +4,7 @@ The same lines come again in all examples of a user and in all that search alike
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -67,9 +67,8 @@ class Lines:
         self.head = lru_cache(1000)(self._head)
         self.heading = lru_cache(10_000)(self._heading)
         self.search = lru_cache(_REMEMBERED)(self._search)
+        self.product = lru_cache(_REMEMBERED)(self._shown)
         self.on_item = lru_cache(_REMEMBERED)(self._on_item)
-        # The same product stands in clicks, in purchases and below searches.
-        self.answer = lru_cache(_REMEMBERED)(self._answer)
         self.end = self._block(template.end)
 
     def form(self, action: str) -> str:
@@ -79,7 +78,7 @@ class Lines:
         except KeyError:
             raise PromptError(f"prompt template {self._template.label}: no line for the action {action!r}; add one to its actions") from None
 
-    def _answer(self, item_id: str, title: str) -> str:
+    def answer(self, item_id: str, title: str) -> str:
         """Return the answer that names a product, its title cut so that it and an end token keep to `answer_tokens`.
 
         Raises:
@@ -116,7 +115,7 @@ class Lines:
         return self._template.begin + self._template.instruction
 
     def _head(self, category: str, season: str, holidays: tuple[str, ...]) -> Block:
-        """Return all lines above the actions."""
+        """Return all lines above the actions. Of holidays that take too many tokens, the last ones are left out."""
         name = self._cut(clean_text(category, MAX_CATEGORY_CHARS), MAX_CATEGORY_TOKENS) or "unknown"
         while self._tokens.count(", ".join(holidays)) > MAX_HOLIDAY_TOKENS:
             holidays = holidays[:-1]
@@ -128,24 +127,32 @@ class Lines:
 
     def _search(self, action: str, query: str, products: tuple[Product, ...]) -> Block:
         """Return the line of a search and one line per product."""
-        words = self._cut(clean_text(query, MAX_QUERY_CHARS), MAX_QUERY_TOKENS)
-        lines = [self.form(action).format(query=words).rstrip() + "\n"]
-        for rank, (item_id, title) in enumerate(products, start=1):
-            lines.append(self._template.shown.format(rank=rank, product=self._product(item_id, title)) + "\n")
-        return self._block("".join(lines), len(products))
+        form = self.form(action)
+        line = self._block(form.format(query=clean_text(query, MAX_QUERY_CHARS)).rstrip() + "\n")
+        if line.tokens > MAX_QUERY_TOKENS:
+            words = self._cut(clean_text(query, MAX_QUERY_CHARS), MAX_QUERY_TOKENS)
+            line = self._block(form.format(query=words).rstrip() + "\n")
+        lines = [line, *(self.product(rank, product) for rank, product in enumerate(products, start=1))]
+        return Block("".join(line.text for line in lines), sum(line.tokens for line in lines), len(products))
+
+    def _shown(self, rank: int, product: Product) -> Block:
+        """Return the line of a product below a search."""
+        return self._with_product(product.item_id, product.title, lambda text: self._template.shown.format(rank=rank, product=text))
 
     def _on_item(self, action: Action, dropped: frozenset[str] = frozenset()) -> Block:
         """Return the line of an action on an item, without the attributes of the names in `dropped`."""
-        product = self._product(action.item_id or "", action.title or "")
-        said = self._said(action, dropped)
+        form, said = self.form(action.action), self._said(action, dropped)
         brackets = f" ({', '.join(said)})" if said else ""
-        return self._block(self.form(action.action).format(product=product + brackets) + "\n", len(said))
+        line = self._with_product(action.item_id or "", action.title or "", lambda text: form.format(product=text + brackets))
+        return Block(line.text, line.tokens, len(said))
 
-    def _product(self, item_id: str, title: str) -> str:
-        # An answer names what the path showed: both are cut alike.
-        if _ANSWERABLE.fullmatch(item_id):
-            return self.answer(item_id, title)
-        return self.answer(_NO_ID.sub("", item_id)[:MAX_ID_CHARS] or "-", title)
+    def _with_product(self, item_id: str, title: str, line_of: Callable[[str], str]) -> Block:
+        """Return a line with a product's ID and title, cut as an answer cuts it: an answer names what the path showed."""
+        if not _ANSWERABLE.fullmatch(item_id):
+            item_id = _NO_ID.sub("", item_id)[:MAX_ID_CHARS] or "-"
+        line = self._block(line_of(render_answer(item_id, title)) + "\n")
+        # Within the limit with all that the line says beside it; counting each product alone, too, would take half of the time.
+        return line if line.tokens < self._answer_tokens else self._block(line_of(self.answer(item_id, title)) + "\n")
 
     def _said(self, action: Action, dropped: Collection[str]) -> list[str]:
         """Return name and value of those of the template's attributes that the item has and its title does not say."""

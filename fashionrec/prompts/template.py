@@ -16,15 +16,15 @@ class TemplateError(UserError):
 
 
 def _whole_lines(text: str) -> str:
-    if text and (not text.endswith("\n") or any(line != line.strip() for line in text.splitlines())):
-        # A blank would melt into the token behind it, and what follows would not be the tokens that it is alone.
-        raise ValueError("must be whole lines, without blanks at their ends")
+    # A blank at an end would melt into the token behind it: what follows would not be the tokens that it is alone.
+    if text and (not text.endswith("\n") or any(line != " ".join(line.split()) for line in text.splitlines())):
+        raise ValueError("must be whole lines, with single blanks and none around them")
     return text
 
 
 def _one_line(text: str) -> str:
-    if not text.strip() or text != text.strip() or len(text.splitlines()) > 1:
-        raise ValueError("must be one line without blanks around it")
+    if not text or text != " ".join(text.split()):
+        raise ValueError("must be one line, with single blanks and none around it")
     return text
 
 
