@@ -87,6 +87,8 @@ class Memory(Section):
 
 class Prompts(Section):
     template: str
+    calendar: str
+    holiday_days: Positive
     max_tokens: Positive
     answer_tokens: Positive
     products_per_query: NotNegative
