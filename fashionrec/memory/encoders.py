@@ -59,8 +59,9 @@ def load_encoder(settings: QueryEncoder) -> Encoder:
         return Encoder("ngram", ngram.VERSION, settings)
     folder = Path(settings.path)
     if folder.is_dir():
+        revision = _content_hash(folder, settings.kind)
         _refuse_pickles(folder)
-        return Encoder(f"{settings.kind}:{folder.name}", _content_hash(folder, settings.kind), settings)
+        return Encoder(f"{settings.kind}:{folder.name}", revision, settings)
     return Encoder(f"{settings.kind}:{settings.path}", _commit(settings), settings)
 
 
@@ -76,8 +77,9 @@ def _encode(encoder: Encoder) -> Encode:
         return (_clip if settings.kind == "clip" else _sentence)(folder, settings)
     except ImportError as error:
         raise EncoderError(f"query encoder {settings.path}: {error}; install the extra: pip install 'fashionrec[train]'") from None
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise EncoderError(f"query encoder {settings.path}: cannot be loaded: {_first_line(error)}; check memory.encoder") from None
+    except Exception as error:
+        # Libraries raise whatever a broken file makes them stumble over.
+        raise EncoderError(f"query encoder {settings.path}: cannot be loaded: {_first_line(error)}; check memory.encoder") from error
 
 
 def _clip(folder: Path, settings: ModelEncoder) -> Encode:
@@ -123,11 +125,13 @@ def _sentence(folder: Path, settings: ModelEncoder) -> Encode:
     )
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        if not texts:
+            return np.zeros((0, model.get_embedding_dimension() or 0), dtype=np.float32)
         # Both sides are queries, so both get what the model wants in front of one. It sorts by length itself.
         vectors: NDArray[np.float32] = model.encode_query(
             list(texts), batch_size=settings.batch_size, normalize_embeddings=True, show_progress_bar=False
         )
-        return vectors.astype(np.float32, copy=False).reshape(len(texts), -1)
+        return vectors.astype(np.float32, copy=False)
 
     return encode
 
