@@ -18,7 +18,7 @@ or not at all, so clearing the task (and what comes after it) is always safe.
 | task | whom it hurts | first look |
 |---|---|---|
 | `ingest_*` | everybody downstream; yesterday's feed stays | are the raw folder and the pseudonyms' key there? what is in `quarantine`? |
-| `build_*`, `look_up_queries` | today's prompts | the table and column that the error names |
+| `build_*`, `index_queries`, `look_up_queries` | today's prompts | the table and column that the error names |
 | `train_*` | nobody today: the champion of before stays | the loss in the log, the GPU's memory |
 | `generate` | today's recommendations | is the GPU held by another job? |
 | `recommend`, `publish_campaign` | today's e-mails; yesterday's rows expire | the gate's line in the log |
@@ -45,7 +45,8 @@ AFTER = {
     "ingest_interactions": ["ingest_catalog"],
     "build_sequences": ["ingest_interactions", "ingest_catalog"],
     "build_query_products": ["ingest_interactions", "ingest_catalog"],
-    "look_up_queries": ["build_sequences", "build_query_products"],
+    "index_queries": ["build_sequences", "build_query_products"],
+    "look_up_queries": ["build_sequences", "build_query_products", "index_queries"],
     "build_prompts": ["build_sequences", "look_up_queries"],
     "train_llm": ["build_prompts"],
     "train_embeddings": ["ingest_catalog", "build_sequences"],

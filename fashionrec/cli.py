@@ -1,4 +1,4 @@
-"""The command for people: fashionrec demo | run | import | world | show | tables | pseudonym | doctor."""
+"""The command for people: fashionrec demo | run | import | world | show | memory | tables | pseudonym | doctor."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from fashionrec.pipeline import demo, doctor, show
 from fashionrec.pipeline.job import add_run_arguments, add_settings_arguments, parse_date
 from fashionrec.pipeline.registry import STEPS, select_steps
 from fashionrec.pipeline.runner import new_run, run_steps
+from fashionrec.pipeline.show_memory import memory
 from fashionrec.settings import Settings, load_settings, settings_hash
 
 Command = Callable[[argparse.Namespace, Console], None]
@@ -80,6 +81,10 @@ def _show(options: argparse.Namespace, console: Console) -> None:
     show.user(new_run(_settings(options), options.run_date), options.user, console)
 
 
+def _memory(options: argparse.Namespace, console: Console) -> None:
+    memory(new_run(_settings(options), options.run_date), options.query, console)
+
+
 def _tables(options: argparse.Namespace, console: Console) -> None:
     if options.markdown:
         sys.stdout.write(show.data_dictionary())
@@ -142,8 +147,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=1, help="another seed, another world (default: 1)")
     add_settings_arguments(one)
 
-    one = add("show", _show, "Show one user's journey, prompt, answer and products with why.")
+    one = add("show", _show, "Show one user's journey with the memory's answers, prompt, answer and products with why.")
     one.add_argument("user", help="user_id; 'any' takes the first user with recommendations")
+    add_run_arguments(one)
+
+    one = add("memory", _memory, "Show the remembered queries nearest to one, and their products.")
+    one.add_argument("query", help="a query as a shopper types it")
     add_run_arguments(one)
 
     one = add("tables", _tables, "List the tables of the lake, or the columns of one.")

@@ -1,6 +1,18 @@
-"""The query-product memory: normalisation, table, encoder, look-up (paper section 4.2)."""
+"""The query-product memory: normalisation, table, encoders, index, look-up (paper section 4.2)."""
 
-from fashionrec.memory.look_up import hit_rates, look_up
-from fashionrec.memory.query_products import attribute_queries, build_query_products, exposures, results_without_item
+from fashionrec.memory.look_up import asked_queries, hit_rates, look_up, remembered_queries, wanted_queries
+from fashionrec.memory.query_products import build_query_products, catalogue, exposures, results_without_item
+from fashionrec.memory.searches import attribute_queries
 
-__all__ = ["attribute_queries", "build_query_products", "exposures", "hit_rates", "look_up", "results_without_item"]
+__all__ = [
+    "asked_queries",
+    "attribute_queries",
+    "build_query_products",
+    "catalogue",
+    "exposures",
+    "hit_rates",
+    "look_up",
+    "remembered_queries",
+    "results_without_item",
+    "wanted_queries",
+]

@@ -1,4 +1,4 @@
-"""Queries that differ in case, accents, width, punctuation or spaces only are one query."""
+"""Queries that differ in case, accents, width, punctuation, spaces or repeated words only are one query, in every language."""
 
 import re
 import unicodedata
@@ -33,13 +33,14 @@ _TABLE = str.maketrans(_FOLDS)
 
 
 def normalise_query(query: Column) -> Column:
-    """Return the queries in lower case without accents, each run of anything but letters, marks and digits as one space."""
+    """Return the queries in lower case without accents, each run of anything but letters, marks and digits as one space, each word once."""
     folded = f.translate(f.lower(query), "".join(_FOLDS), "".join(_FOLDS.values()))
     plain = f.regexp_replace(folded, f"[{_COMBINING}]", "")
-    return f.trim(f.regexp_replace(plain, r"[^\p{L}\p{M}\p{N}]+", " "))
+    words = f.split(f.trim(f.regexp_replace(plain, r"[^\p{L}\p{M}\p{N}]+", " ")), " ")
+    return f.array_join(f.array_distinct(words), " ")
 
 
 def normalise_text(query: str) -> str:
     """Return what `normalise_query` makes of one query."""
     plain = re.sub(f"[{_COMBINING}]", "", query.lower().translate(_TABLE))
-    return " ".join("".join(letter if _is_word(letter) else " " for letter in plain).split())
+    return " ".join(dict.fromkeys("".join(letter if _is_word(letter) else " " for letter in plain).split()))

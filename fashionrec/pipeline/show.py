@@ -14,6 +14,7 @@ from fashionrec.errors import UserError
 from fashionrec.evaluate.report import metrics_table
 from fashionrec.lake import tables as lake
 from fashionrec.lake.spec import Column, TableSpec, table_spec, table_specs
+from fashionrec.pipeline.show_memory import titles
 from fashionrec.pipeline.step import Run
 
 
@@ -52,16 +53,14 @@ def user(run: Run, user_id: str, console: Console, *, with_prompt: bool = True) 
             "'fashionrec show any' takes a user who has some"
         )
     answers = {row.category: row for row in _rows(run, "generations", user_id, "split = 'score'")}
+    hits = _hits(run, user_id)
     prompts = {row.category: row for row in _rows(run, "prompts", user_id, "split = 'score'")}
     for path in sorted(_rows(run, "sequences", user_id, "split = 'score'"), key=lambda row: row.category):
         console.rule(f"[bold]user {escape(user_id)}[/] · {escape(path.category)} · {run.run_date}", align="left")
-        _journey(path.actions, console)
+        _journey(path, hits, console)
         prompt = prompts.get(path.category)
         if prompt and with_prompt:
-            console.print(
-                f"\n[bold]The prompt[/] ({prompt.token_count} tokens, {prompt.memory_product_count} products of the memory, "
-                f"{prompt.dropped_action_count} oldest actions dropped)"
-            )
+            console.print(f"\n[bold]The prompt[/] ({_prompt_words(prompt)})", highlight=False)
             console.print(escape(prompt.prompt), style="dim", highlight=False)
         answer = answers.get(path.category)
         if answer:
@@ -79,11 +78,40 @@ def _rows(run: Run, table: str, user_id: str, where: str = "true") -> list[Row]:
     return run.read(table).where(f.col("user_id") == user_id).where(where).collect()
 
 
-def _journey(actions: list[Row], console: Console) -> None:
-    console.print("[bold]The journey[/]")
-    for action in actions:
+def _hits(run: Run, user_id: str) -> dict[tuple[str, str], Row]:
+    """Return the memory's answers to the queries of a user's open paths, by category and query."""
+    paths = run.read("sequences").where("split = 'score'").where(f.col("user_id") == user_id)
+    asked = paths.select("as_of_date", "category", f.explode("actions.query").alias("query")).distinct()
+    hits = run.read("query_hits").join(asked, ["as_of_date", "category", "query"]).collect()
+    return {(row.category, row["query"]): row for row in hits}
+
+
+def _journey(path: Row, hits: dict[tuple[str, str], Row], console: Console) -> None:
+    console.print("[bold]The journey[/], and what the memory knows of its searches")
+    for action in path.actions:
         what = f"“{action.query}”" if action.action == "search" else f"{action.title} ({action.item_id})"
         console.print(f"  {action.event_at:%Y-%m-%d %H:%M}  {action.action:<8}  {escape(what)}", highlight=False)
+        if hit := hits.get((path.category, action.query)):
+            console.print(f"  {'':<28}{escape(_hit_words(hit))}", style="dim", highlight=False)
+
+
+def _hit_words(hit: Row) -> str:
+    """Return in one line which remembered queries answered, and with which products."""
+    if hit.match == "none":
+        return "nothing like it is remembered"
+    likes = ", ".join(f"“{one['query']}” {one.similarity:.2f}" for one in hit.neighbours)
+    how = "remembered" if hit.match == "exact" else f"like {likes}"
+    return f"{how}: {titles(hit.products)}"
+
+
+def _prompt_words(prompt: Row) -> str:
+    """Return how long a prompt is, what stands in it and what was left out."""
+    dropped = {"action": "oldest actions", "attribute": "attributes", "product": "products of the memory"}
+    left_out = [f"{count} {words}" for name, words in dropped.items() if (count := prompt[f"dropped_{name}_count"])]
+    return (
+        f"{prompt.token_count} tokens with {prompt.action_count} actions and {prompt.memory_product_count} products of the memory; "
+        f"dropped: {', '.join(left_out) or 'nothing'}"
+    )
 
 
 def tables(run: Run, name: str, console: Console) -> None:

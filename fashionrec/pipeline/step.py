@@ -84,6 +84,14 @@ class Run:
         frame, self.rows_read[table] = tables.read_table(self.spark, path, spec, day or self.run_date, self.versions_read.get(table))
         return frame
 
+    def so_far(self, table: str) -> DataFrame:
+        """Return all rows of a table that this step itself adds to; none where it does not exist yet."""
+        self._declared(table, "writes")
+        path = self.path("lake", table)
+        if not tables.table_exists(self.spark, path):
+            return self.spark.createDataFrame([], table_spec(table).struct)
+        return self.spark.read.format("delta").load(path)
+
     def write(self, table: str, frame: DataFrame, *, days: Sequence[date] = (), scope: Mapping[str, str] | None = None) -> int:
         """Stage the rows, pass the gate, then replace the run's day (or `days`) in one commit. Return the number of rows.
 

@@ -93,11 +93,22 @@ def test_the_evaluation_ranks_all_items_of_the_category(table):
 
 def test_show_prints_the_journey_the_prompt_the_answer_and_the_products(demo):
     shown = fashionrec("show", "any", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
-    for words in ("The journey", "The prompt", "The answer", "Recommended"):
+    for words in ("The journey", "remembered: ", "The prompt", " tokens with ", "; dropped: ", "The answer", "Recommended"):
         assert words in shown.stdout, shown.stderr
     nobody = fashionrec("show", "nobody", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
     assert nobody.returncode == 1
     assert "\nerror: user 'nobody' has no recommendations" in nobody.stderr
+
+
+def test_memory_prints_the_nearest_queries_with_their_similarities_and_products(demo, table):
+    remembered = table("query_products").where("as_of_date = run_date").orderBy("search_count", ascending=False).first()
+    shown = fashionrec("memory", f" {remembered['query'].upper()}! ", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
+    assert f"looked up as “{remembered['query']}”" in " ".join(shown.stdout.split()), shown.stderr
+    assert "Answer (exact): " in shown.stdout
+    assert " 1.00 " in shown.stdout
+    assert remembered.products[0].title.split()[0] in shown.stdout
+    strange = fashionrec("memory", "qqqq zzzz", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
+    assert "Answer: none" in strange.stdout, strange.stderr
 
 
 def test_tables_lists_rows_and_columns(demo):
@@ -121,6 +132,23 @@ def test_doctor_finds_everything_and_names_what_is_missing(tmp_path):
     assert ill.returncode == 1
     assert "holds no config.json" in ill.stdout
     assert ill.stderr.startswith("error: base model")
+
+
+# Last, because they write the day anew.
+@pytest.mark.parametrize(
+    ("switch", "with_it"),
+    [("memory", "memory_product_count > 0"), ("attributes", r"prompt RLIKE ' \\((brand|colour|size|price) '")],
+)
+def test_an_ablation_runs_from_the_prompts_to_the_evaluation(demo, table, switch, with_it):
+    assert not table("prompts").where(with_it).isEmpty()
+    sets = [part for one in (f"paths.root={demo[0]}", *TINY, f"prompts.{switch}=false") for part in ("--set", one)]
+    steps = "build_prompts,train_llm,generate,recommend,evaluate"
+    ran = fashionrec("run", "--conf", str(ROOT / "conf/demo.yaml"), "--run-date", str(RUN_DATE), "--steps", steps, *sets)
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
+    assert table("prompts").where(with_it).isEmpty()
+    newest = max((demo[0] / "manifests" / str(RUN_DATE)).glob("*.json"), key=lambda path: path.stat().st_mtime)
+    assert [step["step"] for step in json.loads(newest.read_text())["steps"]] == steps.split(",")
+    assert not table("evaluations").isEmpty()
 
 
 def _conf_with_base(folder: Path, base: Path) -> Path:

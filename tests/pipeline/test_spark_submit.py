@@ -7,7 +7,15 @@ import subprocess
 from fashionrec.ingest.world import make_world
 from tests.conftest import ROOT, RUN_DATE
 
-CHAIN = ("ingest_catalog", "ingest_interactions", "build_sequences", "build_query_products", "look_up_queries", "build_prompts")
+CHAIN = (
+    "ingest_catalog",
+    "ingest_interactions",
+    "build_sequences",
+    "build_query_products",
+    "index_queries",
+    "look_up_queries",
+    "build_prompts",
+)
 
 
 def test_the_data_jobs_run_as_a_chain_without_torch(tmp_path):

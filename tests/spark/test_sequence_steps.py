@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date
 
+import pytest
 from rich.console import Console
 
 from fashionrec.pipeline.runner import run_steps
@@ -40,8 +41,10 @@ def test_a_second_run_gives_the_same_rows_and_sees_nothing_after_its_date(make_r
         click("2026-02-20 10:01", "a"),
         click("2026-02-20 10:02", "gone"),
         purchase("2026-02-20 10:03", "b"),
+        search("2026-02-20 11:00", "RED dress", results=["b"], user_id="v"),
         search("2026-02-27 10:00", "Red Dress", results=["b", "a"]),
         search("2026-02-27 10:01", "wallet"),
+        search("2026-03-01 23:57", "re", results=["b"]),
         search("2026-03-01 23:58", "red dres", results=["b"]),
     ]
     future = [
@@ -51,26 +54,30 @@ def test_a_second_run_gives_the_same_rows_and_sees_nothing_after_its_date(make_r
     ]
     given(make_run(), *past)
     figures, before = run_all(make_run())
-    assert [len(rows) for rows in before] == [2, 2, 4]
+    assert [len(rows) for rows in before] == [3, 2, 6]
     assert figures == {
         "robot_events": 0,
         "robot_users": 0,
         "searches_without_category": 1,
         "events_without_item": 1,
         "results_without_item": 1,
-        "memory_exact_rate": 0.5,
-        "memory_near_rate": 0.25,
-        # The test example's own day is not remembered yet.
-        "memory_none_rate": 0.25,
+        "prefix_searches": 1,
+        "new_vectors": 3,
+        "index_recall_at_10": 1.0,
+        "approximate_indexes": 0,
+        "memory_exact_rate": 3 / 6,
+        "memory_near_rate": pytest.approx(1 / 6),
+        # The test example's own day is not remembered yet, and nothing is like "re".
+        "memory_none_rate": pytest.approx(2 / 6),
     }
     given(make_run(), *past, *future)
     assert run_all(make_run()) == (figures, before)
-    assert any("'h'" in row for row in before[1])
-    assert not any("'h'" in row for row in before[0]), "sequences.history_days reaches back one year"
+    assert not any("'h'" in row for rows in before for row in rows), "sequences.history_days reaches back one year"
 
 
 def test_a_log_of_purchases_alone_leaves_the_memory_empty(make_run):
     given(make_run(), *(purchase(f"2026-02-0{day} 00:00", "abc"[day - 1]) for day in (1, 2, 3)))
     figures, (examples, products, hits) = run_all(make_run())
     assert (len(examples), products, hits) == (3, [], [])
+    assert figures.pop("index_recall_at_10") == 1
     assert set(figures.values()) == {0}

@@ -23,7 +23,7 @@ def test_keys_and_partitions_are_columns_and_every_column_is_described(spec):
 
 
 def test_nested_types_become_spark_types():
-    assert SPECS["query_products"].struct["embedding"].dataType.simpleString() == "array<float>"
+    assert SPECS["query_vectors"].struct["embedding"].dataType.simpleString() == "array<float>"
     assert "array<struct<action:string" in SPECS["sequences"].struct["actions"].dataType.simpleString()
     assert SPECS["items"].struct["attributes"].dataType.simpleString() == "map<string,string>"
 

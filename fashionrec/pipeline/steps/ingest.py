@@ -78,15 +78,7 @@ def ingest_catalog(run: Run) -> None:
         run.figures["catalog_age_days"] = (run.run_date - day).days
         snapshots = catalog.valid_items(rows)
         run.write("items", snapshots.where(f.col("arrival_date") == f.lit(day)).drop("arrival_date"))
-        run.write("item_versions", item_versions(snapshots, _known_versions(run), days=sorted(tally.valid_arrivals)))
-
-
-def _known_versions(run: Run) -> DataFrame:
-    """Return the history so far. The table is what the step itself writes, so this is not a read that orders it after another one."""
-    path, spec = run.path("lake", "item_versions"), table_spec("item_versions")
-    if not tables.table_exists(run.spark, path):
-        return run.spark.createDataFrame([], spec.struct)
-    return run.spark.read.format("delta").load(path)
+        run.write("item_versions", item_versions(snapshots, run.so_far("item_versions"), days=sorted(tally.valid_arrivals)))
 
 
 def _key(run: Run) -> bytes:

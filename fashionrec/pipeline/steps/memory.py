@@ -1,8 +1,16 @@
-"""Interactions become the query-product memory, and the sequences' queries get its answers."""
+"""Interactions become the query-product memory, its queries an index, and the sequences' queries get its answers."""
 
-from pyspark.sql import Observation
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
-from fashionrec.memory import attribute_queries, build_query_products, exposures, hit_rates, look_up, results_without_item
+from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as f
+
+from fashionrec import memory
+from fashionrec.memory.encoders import Encoder, load_encoder
+from fashionrec.memory.query_index import build_query_indexes, check_query_indexes
+from fashionrec.memory.vectors import current_vectors, embed_queries, missing_queries
 from fashionrec.pipeline.step import Run, Step
 from fashionrec.pipeline.steps.sequences import people
 from fashionrec.sequences import sessionize
@@ -10,61 +18,99 @@ from fashionrec.sequences import sessionize
 
 def write_query_products(run: Run) -> None:
     """Write each query's top products as of each date of the grid."""
-    settings = run.settings.memory
-    sequences = run.settings.sequences
-    sessions = run.read("interactions").transform(sessionize, gap_minutes=sequences.session_gap_minutes)
-    events = sessions.transform(people, settings=sequences).transform(attribute_queries)
-    shown = exposures(
-        events,
-        run.read("items"),
-        run_date=run.run_date,
-        as_of_every_days=settings.as_of_every_days,
-        half_life_days=settings.half_life_days,
-    ).persist()
+    settings, sequences = run.settings.memory, run.settings.sequences
+    first_day = run.run_date - timedelta(days=sequences.history_days)
+    past = run.read("interactions").where(f.col("event_date") >= f.lit(first_day))
+    sessions = past.transform(sessionize, gap_minutes=sequences.session_gap_minutes).transform(people, settings=sequences)
+    events = sessions.transform(memory.attribute_queries).persist()
+    grid: dict[str, Any] = {
+        "run_date": run.run_date,
+        "as_of_every_days": settings.as_of_every_days,
+        "half_life_days": settings.half_life_days,
+    }
+    shown = memory.exposures(events, memory.catalogue(run.read("item_versions"), run.read("items")), **grid).persist()
     try:
-        memory = build_query_products(
-            events,
-            shown,
-            run_date=run.run_date,
-            as_of_every_days=settings.as_of_every_days,
-            half_life_days=settings.half_life_days,
-            min_support=settings.min_support,
-            top_products=settings.top_products,
-            encoder_dim=settings.encoder_dim,
-        )
-        run.write("query_products", memory)
+        rows = memory.build_query_products(events, shown, **grid, min_support=settings.min_support, top_products=settings.top_products)
+        run.write("query_products", rows)
         # Not observed while writing: Spark skips one side of a join when the other is empty, and the counts with it.
-        run.figures["results_without_item"] = shown.agg(results_without_item()).first()[0]  # type: ignore[index]
+        run.figures["results_without_item"] = shown.agg(memory.results_without_item()).first()[0]  # type: ignore[index]
+        run.figures["prefix_searches"] = events.where("is_prefix").count()
     finally:
         shown.unpersist()
+        events.unpersist()
+
+
+def index_queries(run: Run) -> None:
+    """Compute the vectors that new queries lack, and index the remembered ones."""
+    settings = run.settings.memory
+    remembered = run.read("query_products")
+    encoder = load_encoder(settings.encoder)
+    wanted = memory.wanted_queries(run.read("sequences"), remembered)
+    missing = missing_queries(wanted, run.so_far("query_vectors"), name=encoder.name, revision=encoder.revision, run_date=run.run_date)
+    added = embed_queries(missing, encoder=encoder).withColumn("run_date", f.lit(run.run_date))
+    run.figures["new_vectors"] = run.write("query_vectors", added)
+    vectors = current_vectors(run.so_far("query_vectors"), name=encoder.name, revision=encoder.revision)
+    folder = query_indexes(run)
+    built = build_query_indexes(
+        memory.remembered_queries(remembered, vectors),
+        folder,
+        encoder=encoder,
+        exact_up_to=settings.exact_search_up_to,
+        staging=folder.with_name(f".{folder.name}.{run.run_id}"),
+    )
+    run.rows_written["query_indexes"] = sum(one.queries for one in built.values())
+    run.figures["index_recall_at_10"] = min((one.recall_at_10 for one in built.values()), default=1.0)
+    run.figures["approximate_indexes"] = sum(one.kind == "approximate" for one in built.values())
 
 
 def look_up_queries(run: Run) -> None:
     """Write the memory's answer to each query of the sequences."""
-    settings = run.settings.memory
+    encoder = load_encoder(run.settings.memory.encoder)
+    vectors = current_vectors(run.read("query_vectors"), name=encoder.name, revision=encoder.revision)
     rates = Observation()
-    hits = look_up(
-        run.read("sequences"),
+    hits = answers(run, memory.asked_queries(run.read("sequences")), vectors, encoder=encoder)
+    run.write("query_hits", hits.observe(rates, *memory.hit_rates()))
+    run.figures.update({name: rate for name, rate in rates.get.items() if rate is not None})
+
+
+def answers(run: Run, asked: DataFrame, vectors: DataFrame, *, encoder: Encoder) -> DataFrame:
+    """Return the memory's answers to what is asked, as the settings want them; `fashionrec memory` asks here, too."""
+    settings, folder = run.settings.memory, query_indexes(run)
+    check_query_indexes(folder, name=encoder.name, revision=encoder.revision)
+    return memory.look_up(
+        asked,
         run.read("query_products"),
+        vectors,
+        folder,
         neighbours=settings.neighbours,
-        min_similarity=settings.min_similarity,
+        min_similarity=settings.encoder.min_similarity,
         top_products=settings.top_products,
     )
-    run.write("query_hits", hits.observe(rates, *hit_rates()))
-    run.figures.update({name: rate for name, rate in rates.get.items() if rate is not None})
+
+
+def query_indexes(run: Run) -> Path:
+    """Return the folder of the run date's query indexes, one below it per category."""
+    return Path(run.path("indexes", "queries", str(run.run_date)))
 
 
 STEPS: tuple[Step, ...] = (
     Step(
         "build_query_products",
-        reads=("interactions", "items"),
+        reads=("interactions", "items", "item_versions"),
         writes=("query_products",),
         run=write_query_products,
         about="Remember which products each query showed at the top, as of each date of a grid",
     ),
     Step(
-        "look_up_queries",
+        "index_queries",
         reads=("sequences", "query_products"),
+        writes=("query_vectors", "query_indexes"),
+        run=index_queries,
+        about="Compute the vectors of new queries, and index the remembered ones for the search of near ones",
+    ),
+    Step(
+        "look_up_queries",
+        reads=("sequences", "query_products", "query_vectors", "query_indexes"),
         writes=("query_hits",),
         run=look_up_queries,
         about="Answer each query of the sequences from the memory of its own time",

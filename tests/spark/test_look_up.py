@@ -1,0 +1,138 @@
+"""What the memory answers: the very query first, else near ones, as of the example's own time."""
+
+from datetime import date
+
+import numpy as np
+import pytest
+
+from fashionrec.memory import asked_queries, hit_rates, look_up, remembered_queries, wanted_queries
+from fashionrec.memory.encoders import load_encoder
+from fashionrec.memory.ngram import encode
+from fashionrec.memory.query_index import build_query_indexes
+from fashionrec.settings import load_settings
+from tests.builders import action, table_rows
+from tests.conftest import RUN_DATE
+
+WEEK_AGO, YESTERDAY = date(2026, 2, 22), date(2026, 2, 28)
+NGRAM = load_encoder(load_settings().memory.encoder)
+VECTORS = "query string, embedding array<float>"
+
+
+def cosine(one, two):
+    return float(np.dot(*encode([one, two])))
+
+
+def names(row):
+    return [product.item_id for product in row.products]
+
+
+def near(row):
+    return [one["query"] for one in row.neighbours]
+
+
+@pytest.fixture
+def answers(spark, tmp_path):
+    """Return a function from remembered (as-of date, category, query, exposures) and asked (as-of date, category, query) to answers."""
+
+    def make(remembered, asked, **settings):
+        settings = {"neighbours": 5, "min_similarity": 0.45, "top_products": 10, **settings}
+        rows = [
+            {
+                "as_of_date": day,
+                "holds_to": YESTERDAY if day == WEEK_AGO else day,
+                "category": category,
+                "query": query,
+                "wordings": [query],
+                "products": [
+                    {"item_id": name, "title": f"Item {name}", "exposure": exposure}
+                    for name, exposure in sorted(products.items(), key=lambda one: -one[1])
+                ],
+            }
+            for day, category, query, products in remembered
+        ]
+        steps = [
+            {"as_of_date": day, "category": category, "split": split, "actions": [action("search", query=query)]}
+            for day, category, query in asked
+            for split in ("train", "score")
+        ]
+        memory, sequences = table_rows(spark, "query_products", *rows), table_rows(spark, "sequences", *steps)
+        wanted = sorted(row["query"] for row in wanted_queries(sequences, memory).collect())
+        vectors = spark.createDataFrame(list(zip(wanted, encode(wanted).tolist(), strict=True)), VECTORS)
+        folder = tmp_path / "indexes"
+        build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=1000, staging=tmp_path / ".indexes.x")
+        found = look_up(asked_queries(sequences), memory, vectors, folder, **settings).collect()
+        assert len(found) == len(asked)
+        return {row["query"] if row.as_of_date == RUN_DATE else row.as_of_date: row for row in found}
+
+    return make
+
+
+def test_the_memory_of_the_as_of_date_answers_or_of_the_last_date_before_it_and_none_before_the_first(answers):
+    remembered = [(WEEK_AGO, "Clothing", "dress", {"b": 2.0}), (RUN_DATE, "Clothing", "dress", {"b": 1.0, "a": 3.0})]
+    before, between = date(2026, 2, 21), YESTERDAY
+    found = answers(remembered, [(day, "Clothing", "dress") for day in (before, WEEK_AGO, between, RUN_DATE)])
+    assert (found[before].match, found[before].products) == ("none", [])
+    assert names(found[WEEK_AGO]) == names(found[between]) == ["b"]
+    assert (found["dress"].match, names(found["dress"])) == ("exact", ["a", "b"])
+
+
+def test_near_queries_are_those_of_the_date_too(answers):
+    remembered = [
+        (WEEK_AGO, "Clothing", "red dresses", {"b": 2.0}),
+        (RUN_DATE, "Clothing", "red dress", {"a": 1.0}),
+    ]
+    found = answers(remembered, [(day, "Clothing", "red dres") for day in (WEEK_AGO, RUN_DATE)])
+    assert near(found[WEEK_AGO]) == ["red dresses"]
+    assert near(found["red dres"]) == ["red dress"]
+
+
+def test_exact_beats_near_a_misspelling_finds_its_query_and_a_stranger_finds_nothing(answers):
+    remembered = [
+        (RUN_DATE, "Clothing", "red dress", {"a": 2.0, "c": 1.0}),
+        (RUN_DATE, "Clothing", "red dresses", {"b": 0.5, "a": 0.25}),
+        (RUN_DATE, "Footwear", "red dresses", {"shoe": 1.0}),
+    ]
+    questions = [("Clothing", query) for query in ("Red-DRESS", "red dres", "wallet", "?!")]
+    questions += [("Footwear", "red dress"), ("Luggage & Bags", "red dresses")]
+    found = answers(remembered, [(RUN_DATE, *question) for question in questions])
+    exact, misspelt = found["Red-DRESS"], found["red dres"]
+    assert (exact.match, exact.similarity, near(exact)) == ("exact", 1.0, ["red dress"])
+    assert [(p.item_id, p.title, p.score) for p in exact.products] == [("a", "Item a", 1.0), ("c", "Item c", 0.5)]
+    similar, less = cosine("red dres", "red dress"), cosine("red dres", "red dresses")
+    assert (misspelt.match, names(misspelt), misspelt.similarity) == ("near", ["a", "b", "c"], pytest.approx(similar, abs=1e-5))
+    assert [one.similarity for one in misspelt.neighbours] == pytest.approx([similar, less], abs=1e-5)
+    # Each neighbour's exposures count by their share of its largest.
+    assert [p.score for p in misspelt.products] == pytest.approx([similar + less * 0.5, less, similar * 0.5], abs=1e-5)
+    assert (found["red dress"].match, names(found["red dress"])) == ("near", ["shoe"])
+    for stranger in ("wallet", "?!", "red dresses"):
+        assert (found[stranger].match, found[stranger].similarity, found[stranger].neighbours, found[stranger].products) == (
+            "none",
+            None,
+            [],
+            [],
+        )
+
+
+def test_a_neighbour_that_everybody_types_does_not_outvote_the_one_that_is_meant(answers):
+    remembered = [(RUN_DATE, "Clothing", "red dress", {"a": 1.0}), (RUN_DATE, "Clothing", "red shirt", {"b": 1000.0})]
+    assert names(answers(remembered, [(RUN_DATE, "Clothing", "red dres")], min_similarity=0.0)["red dres"]) == ["a", "b"]
+
+
+def test_only_so_many_neighbours_that_are_near_enough_answer_with_so_many_products(answers):
+    remembered = [(RUN_DATE, "Clothing", f"red {word}", {word: 1.0}) for word in ("dress", "dresses", "shirt")]
+    asked = [(RUN_DATE, "Clothing", "red dres")]
+    assert names(answers(remembered, asked, neighbours=3, min_similarity=0.0)["red dres"]) == ["dress", "dresses", "shirt"]
+    assert names(answers(remembered, asked, neighbours=1, min_similarity=0.0)["red dres"]) == ["dress"]
+    assert names(answers(remembered, asked, top_products=1)["red dres"]) == ["dress"]
+    assert answers(remembered, asked, min_similarity=0.99)["red dres"].match == "none"
+
+
+def test_a_log_without_searches_gives_an_empty_memory_and_no_answers(spark, tmp_path):
+    memory = table_rows(spark, "query_products")
+    vectors = spark.createDataFrame([], VECTORS)
+    sequences = table_rows(spark, "sequences", {"actions": [action("purchase", item_id="a")]})
+    build_query_indexes(
+        remembered_queries(memory, vectors), tmp_path / "indexes", encoder=NGRAM, exact_up_to=10, staging=tmp_path / ".indexes.x"
+    )
+    hits = look_up(asked_queries(sequences), memory, vectors, tmp_path / "indexes", neighbours=5, min_similarity=0.45, top_products=10)
+    assert hits.agg(*hit_rates()).first().asDict() == dict.fromkeys(("memory_exact_rate", "memory_near_rate", "memory_none_rate"))

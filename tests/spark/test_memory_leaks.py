@@ -1,0 +1,74 @@
+"""No example's memory knows what came after it or the example's own purchase, and a path is answered alike when scored and when learnt."""
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from pyspark.sql import functions as f
+from rich.console import Console
+
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.steps import memory, prompts, sequences
+from tests.builders import click, purchase, search
+from tests.conftest import RUN_DATE
+from tests.spark.test_sequence_steps import given
+
+STEPS = [*sequences.STEPS, *memory.STEPS, *prompts.STEPS]
+# Each day has a memory of its own, so that one day too many would be seen.
+DAILY = "memory.as_of_every_days=1"
+
+# What others asked and were shown long before, remembered as "wide hat" -> a.
+BEFORE = [search(f"2026-02-{day} 09:00", "wide hat", results=["a"], user_id=user) for day, user in ((10, "v"), (11, "w"))]
+# The example: its own search shows b, which is then bought.
+OWN = [
+    search("2026-02-26 10:00", "wide hat", results=["b", "c"]),
+    click("2026-02-26 10:01", "c"),
+    purchase("2026-02-26 10:05", "b"),
+]
+FUTURE = [
+    search("2026-02-26 11:00", "wide hat", results=["d"], user_id="v"),
+    search("2026-02-27 09:00", "wide hat", results=["d"], user_id="w"),
+    purchase("2026-02-27 09:01", "d", user_id="w"),
+]
+
+
+@pytest.fixture
+def example(make_run):
+    """Return a function from events to the prompt of user u's last purchase and the memory's answer to it."""
+
+    def make(*events):
+        run = make_run(DAILY)
+        given(run, *events)
+        run_steps(run, STEPS, Console(quiet=True))
+        prompt, hit = (run.spark.read.format("delta").load(run.path("lake", table)) for table in ("prompts", "query_hits"))
+        (row,) = prompt.where((f.col("split") == "test") & f.col("user_id").startswith("u")).collect()
+        (answer,) = hit.where(f.col("as_of_date") == date(2026, 2, 25)).collect()
+        return row, [product.item_id for product in answer.products], answer.match
+
+    return make
+
+
+def test_neither_the_future_nor_the_examples_own_pair_is_in_its_memory(example):
+    prompt, products, match = example(*BEFORE, *OWN, *FUTURE)
+    assert prompt.target_item_id == "b"
+    assert (match, products) == ("exact", ["a"])
+    assert "Item a" in prompt.prompt
+    assert "Item b" not in prompt.prompt
+    assert "Item d" not in prompt.prompt
+
+
+def test_a_path_is_answered_alike_when_it_is_scored_and_when_it_is_learnt(make_run):
+    path = [search("2026-02-25 10:00", "wide hats", results=["c"]), click("2026-02-25 10:01", "c")]
+    run = make_run(DAILY)
+    given(run, *BEFORE, *path, *OWN[2:], *FUTURE)
+    seen = {}
+    for day, split in ((date(2026, 2, 25), "score"), (RUN_DATE, "test")):
+        of_day = replace(run, run_date=day, versions_read={}, rows_written={}, figures={})
+        of_day.__dict__["spark"] = run.spark
+        of_day.write("items", run.spark.read.format("delta").load(run.path("lake", "items")).where("run_date = '2026-03-01'"))
+        run_steps(of_day, STEPS, Console(quiet=True))
+        rows = run.spark.read.format("delta").load(run.path("lake", "prompts"))
+        rows = rows.where((f.col("run_date") == f.lit(day)) & (f.col("split") == split) & f.col("user_id").startswith("u"))
+        (seen[split],) = rows.collect()
+    assert "Item a" in seen["score"].prompt
+    assert seen["score"].prompt == seen["test"].prompt
