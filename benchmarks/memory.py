@@ -1,0 +1,100 @@
+"""What the memory answers, and how well and fast near queries are found: make bench-memory [SCALE=0.1]. The last line is JSON.
+
+Both worlds are SYNTHETIC. The shares of exact, near and no answers are those of the demo's shop (500 times SCALE shoppers, by the steps of
+the pipeline). The index holds 200,000 times SCALE different made-up queries; 2,000 of them, each with a slip of the finger, are looked up
+by it and by exact search in turn.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from random import Random
+
+from pyspark.sql import functions as f
+from rich.console import Console
+
+from fashionrec.ingest.world import make_world
+from fashionrec.lake.session import spark_session
+from fashionrec.llm.tiny_text import KINDS, random_query, random_title
+from fashionrec.memory.encoders import load_encoder
+from fashionrec.memory.query_index import build_query_indexes, open_query_index
+from fashionrec.memory.vectors import embed_queries
+from fashionrec.pipeline import demo
+from fashionrec.pipeline.registry import STEPS
+from fashionrec.pipeline.runner import new_run, run_steps
+from fashionrec.settings import Settings, load_settings, resource
+
+QUERIES, ASKED, ROUNDS = 200_000, 2_000, 3
+_NEIGHBOURS = 10
+_DAY = date(2026, 3, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="1: 500 shoppers, and 200,000 queries in the index")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fashionrec-bench-", dir=os.environ.get("TMPDIR")) as root:
+        figures = memory_figures(Path(root), options.scale, Console(width=160))
+    print(json.dumps(figures))
+
+
+def memory_figures(root: Path, scale: float, console: Console) -> dict[str, float]:
+    """Return the shares of answers, and the recall and speed of the approximate index."""
+    settings = load_settings(resource("conf") / "demo.yaml", [f"paths.root={root}/shop"])
+    return {
+        **coverage(settings, int(demo.USERS * scale), console),
+        **index_figures(settings, root / "index", int(QUERIES * scale), console),
+    }
+
+
+def coverage(settings: Settings, users: int, console: Console) -> dict[str, float]:
+    """Return which share of the demo's queries has an exact, a near and no answer."""
+    run = new_run(settings, demo.RUN_DATE)
+    raw = Path(run.path("raw_interactions")), Path(run.path("raw_catalog"))
+    make_world(*raw, end_date=demo.RUN_DATE, days=demo.DAYS, user_count=users, items_per_category=300, seed=1)
+    last = next(place for place, step in enumerate(STEPS) if step.name == "look_up_queries")
+    manifest = run_steps(run, STEPS[: last + 1], console)
+    rates = manifest["steps"][-1]["figures"]
+    return {name: round(rates[f"{name}_rate"], 4) for name in ("memory_exact", "memory_near", "memory_none")}
+
+
+def index_figures(settings: Settings, folder: Path, count: int, console: Console) -> dict[str, float]:
+    """Return recall@10 of an approximate index of so many made-up queries, and the milliseconds of its look-ups and of exact ones."""
+    rng = Random(5)
+    known: set[str] = set()
+    while len(known) < count:
+        known.add(random_query(rng, random_title(rng, rng.choice(list(KINDS)))))
+    spark, encoder = spark_session(settings, "bench-memory"), load_encoder(settings.memory.encoder)
+    queries = spark.createDataFrame([(query,) for query in sorted(known)], "query string")
+    vectors = embed_queries(queries, encoder=encoder).select(
+        f.lit("all").alias("category"), "query", "embedding", f.array(f.lit(_DAY)).alias("memory_dates")
+    )
+    folder.mkdir()
+    (built,) = build_query_indexes(vectors, folder / "i", encoder=encoder, exact_up_to=count // 2, staging=folder / ".i.x").values()
+    index = open_query_index(folder / "i", "all")
+    exact = replace(index, exact_up_to=count)
+    wanted = encoder.encode([_slip(query, rng) for query in rng.sample(sorted(known), min(ASKED, count))])
+    seconds: dict[str, list[float]] = {"index": [], "exact": []}
+    for _ in range(ROUNDS):
+        for name, one in (("index", index), ("exact", exact)):
+            start = time.monotonic()
+            one.nearest(wanted, _DAY, _NEIGHBOURS)
+            seconds[name].append(time.monotonic() - start)
+    each = {f"{name}_ms_per_query": round(1000 * statistics.median(times) / len(wanted), 3) for name, times in seconds.items()}
+    console.print(f"{count:,} queries: {built.kind} index built in {built.seconds:.1f} s, {each}", highlight=False)
+    return {"index_queries": count, "index_recall_at_10": round(built.recall_at_10, 4), **each}
+
+
+def _slip(query: str, rng: Random) -> str:
+    place = rng.randrange(len(query))
+    return query[:place] + query[place + 1 :] or query
+
+
+if __name__ == "__main__":
+    main()
