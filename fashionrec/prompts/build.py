@@ -3,6 +3,7 @@
 import gc
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -62,13 +63,8 @@ def build_prompts(
     """
 
     def renderer() -> Renderer:
-        return Renderer(
-            template,
-            token_counter(tokenizer_path, tokenizer_revision),
-            budget=max_tokens - answer_tokens,
-            answer_tokens=answer_tokens,
-            products_per_query=products_per_query,
-            attributes=attributes,
+        return _renderer(
+            template, tokenizer_path, tokenizer_revision, max_tokens - answer_tokens, answer_tokens, products_per_query, attributes
         )
 
     def render(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -98,6 +94,21 @@ def check_targets(sequences: DataFrame) -> None:
     bad = sequences.where(~f.col("target_item_id").rlike(f"^{ID_PATTERN}$")).select("target_item_id").first()
     if bad:
         render_answer(bad["target_item_id"], "")
+
+
+@lru_cache(1)
+def _renderer(
+    template: Template, path: str, revision: str, budget: int, answer_tokens: int, products_per_query: int, attributes: bool
+) -> Renderer:
+    """Return the renderer of this process: the lines that it remembers outlive a task."""
+    return Renderer(
+        template,
+        token_counter(path, revision),
+        budget=budget,
+        answer_tokens=answer_tokens,
+        products_per_query=products_per_query,
+        attributes=attributes,
+    )
 
 
 def _rendered(batch: pa.RecordBatch, renderer: Renderer, calendar: Calendar, holiday_days: int) -> pa.RecordBatch:

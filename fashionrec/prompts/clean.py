@@ -1,4 +1,4 @@
-"""Text of shoppers and sellers is data: what could act as the prompt's structure, as markup or as somebody's identity is taken out of it."""
+"""Text of shoppers and sellers is data: what could act as the prompt's structure, as markup or as an identity is taken out of it."""
 
 import html
 import re
@@ -12,8 +12,9 @@ MAX_TITLE_CHARS = 80
 
 # Characters that read like the template's own, and like those of markup.
 _LOOKALIKES = str.maketrans(
-    {**dict.fromkeys("：∶︓﹕ː˸꞉։", ":"), **dict.fromkeys("｜│┃∣ǀ❘￨⏐¦", "|"), **dict.fromkeys("＜﹤", "<"), **dict.fromkeys("＞﹥", ">")}
-    | dict(zip("［］｛｝＃＠＊＼｀", "[]{}#@*\\`", strict=True))  # noqa: RUF001
+    dict.fromkeys("\uff1a\u2236\ufe13\ufe55\u02d0\u02f8\ua789\u0589", ":")
+    | dict.fromkeys("\uff5c\u2502\u2503\u2223\u01c0\u2758\uffe8\u23d0\u00a6", "|")
+    | dict(zip("\uff1c\ufe64\uff1e\ufe65\uff3b\uff3d\uff5b\uff5d\uff03\uff20\uff0a\uff3c\uff40", "<<>>[]{}#@*\\`", strict=True))
 )
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{2,31});")
 _TAG = re.compile(r"<[/!?|]?[A-Za-z|][^<>]*>")
@@ -49,7 +50,7 @@ _LONG_WORD = re.compile(rf"([^\s{_UNSPACED}]{{{MAX_WORD_CHARS}}})[^\s{_UNSPACED}
 _SUSPECT = re.compile(
     rf"[^A-Za-z0-9 ,.!?'\"()&%+/-]|  |^ | $|--|\d[\d ()./-]{{5,}}\d|[0-9a-fA-F]{{16}}|\S{{{MAX_WORD_CHARS + 1}}}|[wW]\.|\.[a-zA-Z]+/"
 )
-_QUOTES = ('""', "''", "``", "“”", "‘’", "«»", "„“", "「」", "『』")  # noqa: RUF001
+_QUOTES = ('""', "''", "``", "“”", "\u2018\u2019", "«»", "„“", "「」", "『』")
 
 
 def clean_text(text: str, max_chars: int) -> str:

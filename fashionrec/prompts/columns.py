@@ -1,6 +1,7 @@
 """Arrow batches to examples and back: column by column, because rows as Python objects cost more than their rendering."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from fashionrec.prompts.calendar import Calendar
 from fashionrec.prompts.lines import Action, Product
 from fashionrec.prompts.render import Example
+
 
 def examples_of(batch: pa.RecordBatch, calendar: Calendar, *, holiday_days: int) -> Iterator[Example]:
     """Yield the example of each row.
@@ -50,7 +52,7 @@ def _pairs(maps: pa.MapArray) -> list[tuple[tuple[str, str], ...]]:
     pairs = list(zip(_values(maps.keys), _values(maps.items), strict=True))
     offsets = maps.offsets.to_numpy().tolist()
     filled = maps.is_valid().to_numpy(zero_copy_only=False).tolist()
-    return [tuple(pairs[a:b]) if is_filled else () for a, b, is_filled in zip(offsets[:-1], offsets[1:], filled, strict=True)]
+    return [tuple(pairs[a:b]) if is_filled else () for (a, b), is_filled in zip(pairwise(offsets), filled, strict=True)]
 
 
 def _ages(event_at: pa.TimestampArray, as_of_days: NDArray[np.int32]) -> list[int]:
@@ -67,7 +69,7 @@ def _shown(column: pa.ListArray) -> list[Mapping[str, tuple[Product, ...]]]:
     flat = products.flatten()
     named = list(map(Product._make, zip(_values(flat.field("item_id")), _values(flat.field("title")), strict=True)))
     starts = [0, *_ends(products)]
-    by_search = [tuple(named[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    by_search = [tuple(named[a:b]) for a, b in pairwise(starts)]
     found: list[Mapping[str, tuple[Product, ...]]] = []
     start = 0
     for end in _ends(column):

@@ -55,7 +55,7 @@ class Block(NamedTuple):
 
     text: str
     tokens: int
-    count: int
+    parts: int
 
 
 class Lines:
@@ -76,7 +76,9 @@ class Lines:
         try:
             return self._template.actions[action]
         except KeyError:
-            raise PromptError(f"prompt template {self._template.label}: no line for the action {action!r}; add one to its actions") from None
+            raise PromptError(
+                f"prompt template {self._template.label}: no line for the action {action!r}; add one to its actions"
+            ) from None
 
     def answer(self, item_id: str, title: str) -> str:
         """Return the answer that names a product, its title cut so that it and an end token keep to `answer_tokens`.
@@ -156,14 +158,20 @@ class Lines:
 
     def _said(self, action: Action, dropped: Collection[str]) -> list[str]:
         """Return name and value of those of the template's attributes that the item has and its title does not say."""
-        title = f" {_WORD_ENDS.sub(' ', action.title or '').lower()} "
-        values = dict(action.attributes) | {name: value for name in _OWN if (value := getattr(action, name)) is not None}
+        title = _bare(action.title or "")
+        values: dict[str, str | float | None] = {
+            **dict(action.attributes),
+            "brand": action.brand,
+            "colour": action.colour,
+            "size": action.size,
+            "price": action.price,
+        }
         said = []
         for name in self._attributes:
             value = values.get(name)
             if value is None or name in dropped:
                 continue
-            text = f"{value:.2f}" if isinstance(value, float) else _value(value)
+            text = _value(f"{value:.2f}" if isinstance(value, float) else value)
             if text and f" {text.lower()} " not in title:
                 said.append(f"{name} {text}")
         return said
@@ -173,17 +181,22 @@ class Lines:
             text = cut_words(text, len(text) * 4 // 5)
         return text
 
-    def _block(self, lines: str, count: int = 0) -> Block:
-        return Block(lines, self._tokens.count_lines(lines), count)
+    def _block(self, lines: str) -> Block:
+        return Block(lines, self._tokens.count_lines(lines), 0)
 
 
-@lru_cache(100_000)
+@lru_cache(_REMEMBERED)
+def _bare(title: str) -> str:
+    """Return a title's words, to be searched for others."""
+    return f" {_WORD_ENDS.sub(' ', title).lower()} "
+
+
+@lru_cache(_REMEMBERED)
 def _value(text: str) -> str:
     """Return an attribute's value as its brackets may hold it: with no comma and bracket of its own, it can pretend no other attribute."""
     return clean_text(_LIST.sub(" ", text), MAX_VALUE_CHARS)
 
 
-_OWN = ("brand", "colour", "size", "price")
 _LIST = re.compile("[(),]")
 _ANSWERABLE = re.compile(ID_PATTERN)
 _NO_ID = re.compile("[^A-Za-z0-9_-]")

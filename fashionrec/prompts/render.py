@@ -116,7 +116,7 @@ class Renderer:
                 above = headings[index].text
                 texts.append(above)
             texts.append(blocks[index].text)
-        products = sum(block.count for index, block in blocks.items() if actions[index].action in self._searches)
+        products = sum(block.parts for index, block in blocks.items() if actions[index].action in self._searches)
         return _Chosen(texts, used, (len(blocks), len(actions) - len(blocks), 0, products, 0), is_least=False)
 
     def _least(self, example: Example, anchor: int, heading: Block, room: int) -> "_Chosen":
@@ -126,16 +126,16 @@ class Renderer:
         lost = (0, 0, 0)
         if action.action in self._searches:
             products = self._products(action, example)
-            while heading.tokens + block.tokens > room and block.count:
-                block = self._lines.search(action.action, action.query or "", products[: block.count - 1])
-            lost = (0, block.count, full.count - block.count)
+            while heading.tokens + block.tokens > room and block.parts:
+                block = self._lines.search(action.action, action.query or "", products[: block.parts - 1])
+            lost = (0, block.parts, full.parts - block.parts)
         else:
             names = self._template.drop_first
             for count in range(1, len(names) + 1):
                 if heading.tokens + block.tokens <= room:
                     break
                 block = self._lines.on_item(action, frozenset(names[:count]))
-            lost = (full.count - block.count, 0, 0)
+            lost = (full.parts - block.parts, 0, 0)
         return _Chosen([heading.text, block.text], heading.tokens + block.tokens, (1, others, *lost), is_least=True)
 
     def _block(self, action: Action, example: Example) -> Block:

@@ -71,10 +71,13 @@ class Template(BaseModel):
     def _fits_together(self) -> "Template":
         if sorted(self.attributes) != sorted(self.drop_first):
             raise ValueError("drop_first must name each of the attributes once")
-        days = [step.days for step in self.since]
-        if days[-1] is not None or None in days[:-1] or any(a >= b for a, b in zip(days, days[1:-1], strict=False) if a is not None and b):
+        *days, last = [step.days for step in self.since]
+        if last is not None or None in days or days != sorted(set(days), key=lambda day: day or 0):
             raise ValueError("the days of since must grow and end with null")
         return self
+
+    def __hash__(self) -> int:
+        return hash(self.content_hash)
 
     @property
     def label(self) -> str:

@@ -1,7 +1,7 @@
 """Count tokens with the base model's own tokenizer, without the model's libraries.
 
-Encoding is what takes the time, and the same words and lines come again in all prompts. Most tokenizers split at blanks and line ends before
-anything else; of one that provably does, each word is encoded once, and a text's tokens are those of its words together.
+Encoding is what takes the time, and the same words come again in all prompts. Most tokenizers split at blanks and line ends before anything
+else; of one that provably does, each word is encoded once, and a text's tokens are those of its words together.
 """
 
 import re

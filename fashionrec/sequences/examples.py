@@ -54,7 +54,10 @@ def build_examples(
 
 
 def _paths(events: DataFrame) -> DataFrame:
-    """Return one row per user and category: `path`, its steps in order, their `places`, `items` and `markets` so far, and `purchases`, what to predict."""
+    """Return one row per user and category: `path`, its steps in order, and `purchases`, what to predict.
+
+    Beside them, an entry per step: its place, its item, and the newest marketplace up to it ("" where there is none).
+    """
     about = f.coalesce("item_id", "query")
     in_order = Window.partitionBy("user_id", "category").orderBy("event_at", "event_id")
     repeats = (f.lag("action").over(in_order) == f.col("action")) & (f.lag(about).over(in_order) == about)

@@ -1,12 +1,12 @@
 """From sequences and the memory's answers to prompts, in Spark."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from fashionrec.errors import UserError
 from fashionrec.pipeline.registry import step_named
-from fashionrec.prompts import AnswerError, PromptError, TokenizerError, load_template, parse_answer
+from fashionrec.prompts import AnswerError, PromptError, TokenizerError, load_calendar, load_template, parse_answer
 from fashionrec.prompts.build import build_prompts
 from fashionrec.settings import load_settings
 from tests.builders import action, table_rows
@@ -24,7 +24,8 @@ def path(example_id, *actions, split="score", **fields):
 
 def hits(query, *ids, as_of_date=TODAY, category="Clothing"):
     products = [{"item_id": i, "title": f"Dress {i}", "score": 1.0} for i in ids]
-    return {"as_of_date": as_of_date, "category": category, "query": query, "match": "exact" if ids else "none", "products": products}
+    found = {"match": "exact" if ids else "none", "neighbours": [], "products": products}
+    return {"as_of_date": as_of_date, "category": category, "query": query, **found}
 
 
 @pytest.fixture
@@ -35,9 +36,10 @@ def prompts(spark):
         settings = load_settings(ROOT / "conf/test.yaml")
         arguments = {
             "template": load_template(settings.prompts.template),
+            "calendar": load_calendar(settings.prompts.calendar),
             "tokenizer_path": settings.llm.base.path,
             "tokenizer_revision": "",
-            **settings.prompts.model_dump(exclude={"template", "memory"}),
+            **settings.prompts.model_dump(exclude={"template", "calendar", "memory"}),
             **changes,
         }
         found = table_rows(spark, "query_hits", *found)
@@ -57,7 +59,7 @@ def test_every_split_gets_a_prompt_and_all_but_score_an_answer(prompts):
     )
     assert parse_answer(rows["train"].response) == ("99", "Red dress", None)
     assert rows["train"].target_item_id == "99"
-    assert {row.template for row in rows.values()} == {"fashion-v1"}
+    assert {row.template for row in rows.values()} == {"fashion-v2"}
 
 
 def test_products_stand_below_the_search_that_they_answer(prompts):
@@ -95,16 +97,78 @@ def test_no_user_id_stands_in_a_prompt(prompts):
     assert "secret-user" not in prompts([path("a", SEARCH, CLICK, split="train")])["a"].prompt
 
 
-def test_the_fingerprint_follows_the_prompt(prompts):
-    rows = prompts([path("a", SEARCH), path("b", SEARCH), path("c", CLICK)])
+def test_no_pseudonym_that_somebody_typed_stands_in_a_prompt(prompts):
+    row = prompts([path("a", action("search", query=f"orders of {'0a1b' * 16} jane@example.org"))])["a"]
+    assert "searched: orders of\n" in row.prompt
+
+
+def test_the_fingerprint_follows_the_prompt_and_every_word_of_the_template(prompts):
+    sequences = [path("a", SEARCH), path("b", SEARCH), path("c", CLICK)]
+    rows = prompts(sequences)
     assert rows["a"].fingerprint == rows["b"].fingerprint != rows["c"].fingerprint
+    template = load_template(load_settings().prompts.template)
+    # A word that this prompt does not even show, under the same name and version.
+    changed = prompts(sequences, template=template.model_copy(update={"no_holidays": "nothing"}), holiday_days=60)
+    same = prompts(sequences, holiday_days=60)
+    assert changed["a"].prompt == same["a"].prompt
+    assert changed["a"].template == same["a"].template
+    assert changed["a"].fingerprint != same["a"].fingerprint
+
+
+def test_season_and_holidays_are_those_of_the_examples_date_and_market(prompts):
+    rows = prompts([path("us", CLICK), path("south", CLICK, marketplace="au"), path("xmas", CLICK, as_of_date=TODAY.replace(month=12))])
+    said = {name: row.prompt.partition("Season: ")[2].partition("\nActions")[0] for name, row in rows.items()}
+    assert said == {
+        "us": "spring\nHolidays: none",
+        "south": "autumn\nHolidays: none",
+        "xmas": "winter\nHolidays: Christmas, New Year's Eve",
+    }
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
+def test_times_are_counted_to_the_day_after_the_as_of_date_in_utc(spark, prompts, zone):
+    def clicked(day, hour):
+        return {**CLICK, "event_at": datetime(2026, day[0], day[1], hour, 30, tzinfo=UTC)}
+
+    paths = [path("a", clicked((2, 1), 0), clicked((2, 28), 23), clicked((3, 1), 0), clicked((3, 1), 23))]
+    paths.append(path("train", clicked((2, 28), 23), clicked((3, 1), 0), as_of_date=TODAY - timedelta(days=1), split="train"))
+    before = spark.conf.get("spark.sql.session.timeZone")
+    spark.conf.set("spark.sql.session.timeZone", zone)
+    try:
+        rows = prompts(paths)
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", before)
+    lines = {
+        name: [line.split(":")[0] for line in row.prompt.splitlines() if "ed:" in line or line[-1] == ":"] for name, row in rows.items()
+    }
+    assert lines["a"][1:-1] == ["Weeks ago", "clicked", "This week", "clicked", "Yesterday", "clicked", "clicked"]
+    # A training example predicts its target's own day.
+    assert lines["train"][1:-1] == ["Yesterday", "clicked", "Today", "clicked"]
+
+
+def test_each_row_keeps_its_own_actions_attributes_and_products_in_large_batches(prompts):
+    def own(number):
+        clicks = [{**CLICK, "item_id": f"{number}-{i}", "attributes": {"season": f"s{number}"} if i else None} for i in range(number % 4)]
+        return path(f"{number}", action("search", query=f"q{number % 7}"), *clicks, split="train", target_item_id=f"t{number}")
+
+    rows = prompts([own(number) for number in range(1203)], [hits(f"q{number}", f"p{number}") for number in range(0, 7, 2)])
+    assert len(rows) == 1203
+    for name, row in rows.items():
+        number = int(name)
+        lines = row.prompt.partition("Actions:\n")[2].splitlines()[1:-1]
+        shown = [f"1. p{number % 7} | Dress p{number % 7}"] if number % 7 % 2 == 0 else []
+        clicks = [
+            f"clicked: {number}-{i} | Blue dress (brand Acme, price 20.00{f', season s{number}' if i else ''})" for i in range(number % 4)
+        ]
+        assert lines == [f"searched: q{number % 7}", *shown, *clicks]
+        assert row.response == f"t{number} | Red dress"
 
 
 @pytest.mark.parametrize(
     ("sequences", "change", "error", "message"),
     [
         ([path("a", SEARCH, split="train", target_item_id="a b")], {}, AnswerError, "item 'a b' cannot be answered"),
-        ([path("a", SEARCH)], {"max_tokens": 200}, PromptError, "leaves under 100 tokens beside"),
+        ([path("a", SEARCH)], {"max_tokens": 200}, PromptError, "needs 2.. tokens with one search, the budget has 136"),
         ([path("a", SEARCH)], {"tokenizer_path": "/nowhere"}, TokenizerError, "llm.base /nowhere: no readable tokenizer"),
     ],
 )
@@ -129,5 +193,8 @@ def test_the_step_writes_the_table_within_the_budget_and_says_what_it_cost(spark
         assert max(tokens) <= 400 - 64
         dropped = rows["long"].dropped_action_count
         assert dropped > 0
-        assert run.figures == {"over_budget": 0, "mean_tokens": sum(tokens) / 2, "dropped_action_rate": round(dropped / 62, 4)}
+        dropped_too = {"dropped_attributes": 0, "dropped_products": 0}
+        figures = {"over_budget": 0, "mean_tokens": sum(tokens) / 2, "dropped_action_rate": round(dropped / 62, 4)}
+        assert run.figures == figures | dropped_too
+        assert run.warnings == []
         assert run.rows_written["prompts"] == 2
