@@ -48,16 +48,19 @@ def generate(
     schema = generations_schema()
     arrow = pa.schema([pa.field(field.name, _ARROW[type(field.dataType)]) for field in schema])
     answer = _task(config=config, sampling=sampling, batch_size=batch_size, model_version=model_version, schema=arrow)
-    decided_by = f.lit(decides(config, sampling, model_version))
-    asked = prompts.withColumn("fingerprint", f.sha2(f.concat_ws("\n", "fingerprint", decided_by), 256))
+    asked = with_fingerprint(prompts, config=config, sampling=sampling, model_version=model_version)
     frame = asked.select(*_KEPT, "prompt").repartition(engines)
     return frame.mapInArrow(answer, schema, profile=_one_gpu_per_task(prompts) if config.device == "cuda" else None)
 
 
-def decides(config: EngineConfig, sampling: Sampling, model_version: str) -> str:
-    """Return, as JSON, what decides an answer beside its prompt; where and how fast it is computed does not."""
+def with_fingerprint(prompts: DataFrame, *, config: EngineConfig, sampling: Sampling, model_version: str) -> DataFrame:
+    """Return the prompts with the `fingerprint` of their answers: equal ones need no second answer.
+
+    It covers the prompt's own, the model and the sampling; where and how fast an answer is computed is not in it.
+    """
     decisive = {"model": model_version, **asdict(sampling), "seed": config.seed, "dtype": config.dtype, "max_tokens": config.max_tokens}
-    return json.dumps({**decisive, "format": answer_regex()}, sort_keys=True)
+    rest = f.lit(json.dumps({**decisive, "format": answer_regex()}, sort_keys=True))
+    return prompts.withColumn("fingerprint", f.sha2(f.concat_ws("\n", "fingerprint", rest), 256))
 
 
 def generations_schema() -> t.StructType:

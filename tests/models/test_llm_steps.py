@@ -105,6 +105,13 @@ def test_every_prompt_of_the_splits_is_answered_once_for_its_own_user(answered):
         assert row.model_version == "llm@1"
 
 
+def test_each_answer_keeps_what_decided_it(answered):
+    (first, second), _ = answered
+    fingerprints = {name: row.fingerprint for name, row in first.items()}
+    assert fingerprints == {name: row.fingerprint for name, row in second.items()}
+    assert all(re.fullmatch("[0-9a-f]{64}", fingerprint) for fingerprint in fingerprints.values())
+
+
 def test_answers_have_the_one_format(answered):
     rows = [row for row in answered[0][0].values() if row.finish_reason != "skipped"]
     assert len(rows) == 20

@@ -226,6 +226,22 @@ def test_a_purchase_with_too_little_before_it_makes_no_example_but_keeps_its_pla
     assert len(found["score"]) == 1
 
 
+def test_an_example_has_the_marketplace_of_its_newest_event_that_names_one_and_none_of_its_future(examples):
+    found = examples(
+        click("2026-02-01 10:00", "a"),
+        purchase("2026-02-02 10:00", "b"),
+        click("2026-02-03 10:00", "c", marketplace="DE"),
+        click("2026-02-04 10:00", "d"),
+        purchase("2026-02-05 10:00", "e", marketplace="AU"),
+        purchase("2026-02-06 10:00", "f"),
+        click("2026-02-07 10:00", "shoe", marketplace="JP"),
+    )
+    assert [row.marketplace for row in found["train"]] == [None]
+    assert [row.marketplace for row in found["validation"]] == ["DE"]
+    assert [row.marketplace for row in found["test"]] == ["AU"]
+    assert [(row.category, row.marketplace) for row in found["score"]] == [("Clothing", "AU"), ("Footwear", "JP")]
+
+
 def test_each_category_is_a_path_of_its_own(examples):
     found = examples(click("2026-02-01 10:00", "a"), click("2026-02-01 10:01", "shoe"), purchase("2026-02-01 10:02", "b"))
     assert [(row.category, words(row)) for row in found["score"]] == [("Clothing", ["c:a", "p:b"]), ("Footwear", ["c:shoe"])]
