@@ -141,6 +141,29 @@ def test_exact_search_over_several_chunks_finds_what_numpy_finds(many, monkeypat
     np.testing.assert_array_equal(places, order)
 
 
+def test_as_many_candidates_are_compared_as_the_recall_needs(many):
+    from dataclasses import replace
+
+    from fashionrec.memory.query_index import _tuned
+
+    index = open_query_index(many[0], "Clothing")
+    # A third of each code says nothing of its vector.
+    codes = np.array(index.codes)
+    third = codes.shape[1] // 3
+    codes[:, :third] = np.random.default_rng(0).permutation(codes[:, :third])
+    index = replace(index, codes=codes)
+    candidates, recall = _tuned(index, {MARCH}, ENCODER)
+    assert candidates > 64
+    wanted = [query.replace("e", "", 1) for query in MANY[::30]]
+    last = by_hand(MANY, wanted, 10)[1][:, -1:]
+
+    def measured(candidates):
+        return (replace(index, candidates=candidates).nearest(ngram.encode(wanted), MARCH, 10)[1] >= last).mean()
+
+    assert measured(64) < 0.98 <= measured(candidates)
+    assert recall == pytest.approx(measured(candidates), abs=0.02)
+
+
 def test_where_no_number_of_candidates_reaches_the_recall_search_is_exact(many, build, monkeypatch):
     # Codes that say nothing of their vectors. The workers of Spark would not see the change, so the category is written here.
     import pyarrow as pa
@@ -200,6 +223,10 @@ def _cut(path):
     path.write_bytes(path.read_bytes()[:-4])
 
 
+def _grow(path):
+    path.write_bytes(path.read_bytes() + bytes(4))
+
+
 def _zero(path):
     path.write_bytes(bytes(path.stat().st_size))
 
@@ -213,6 +240,7 @@ def _of_other_queries(path):
     ("name", "damage"),
     [
         ("vectors.f32", _cut),
+        ("vectors.f32", _grow),
         ("vectors.f32", _zero),
         ("vectors.f32", lambda path: path.unlink()),
         ("dates.npy", _cut),
@@ -232,6 +260,13 @@ def test_a_broken_index_is_one_clear_line(many, tmp_path, name, damage):
     with pytest.raises(QueryIndexError, match="run the step index_queries again") as error:
         open_query_index(folder, "Clothing")
     assert "\n" not in str(error.value)
+
+
+def test_an_index_without_codes_that_lost_its_vectors_is_refused(build):
+    folder, _ = build({"Clothing": {"red dress": [MARCH], "blue jeans": [MARCH]}})
+    _zero(folder / slug("Clothing") / "vectors.f32")
+    with pytest.raises(QueryIndexError, match="run the step index_queries again"):
+        open_query_index(folder, "Clothing")
 
 
 def test_the_arrays_of_an_open_index_are_mapped_not_read(many):
