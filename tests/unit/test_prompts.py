@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, normalizers
 
 from benchmarks.falcon_like import ENTRIES, falcon_like
 from fashionrec.prompts import (
@@ -24,7 +25,7 @@ from fashionrec.prompts import (
 from fashionrec.prompts.tokens import TokenizerError
 from fashionrec.settings import load_settings
 from tests.conftest import ROOT
-from tests.unit.tokenizers_made import joining, llama_like, metaspace
+from tests.unit.tokenizers_made import joining, letters, llama_like, metaspace
 
 TEMPLATE = load_template(ROOT / "conf/prompts/fashion-v2.yaml")
 CHATML = load_template(ROOT / "conf/prompts/chatml-v2.yaml")
@@ -277,6 +278,24 @@ def test_what_adds_up_is_known_of_each_tokenizer(tokens, request):
     starts, ends = ["searched:", "clicked:", "1. ", "Today:\n", "Answer:\n"], ["Actions:", "Today:", ""]
     expected = {"tiny": (True, True), "falcon-like": (True, True), "metaspace": (True, False), "llama-like": (True, True)}
     assert (tokens.words_add_up, tokens.lines_add_up(starts, ends)) == expected.get(name, (False, False))
+
+
+def test_an_entry_across_a_joint_is_found_whatever_words_it_needs():
+    plain = TokenCounter(letters([]))
+    assert (plain.words_add_up, plain.lines_add_up(["clicked:"], [""])) == (True, True)
+    # Only behind two s does a line end, or a blank, melt into what follows.
+    across = TokenCounter(letters([("s", "s"), ("ss", "\n"), ("ss\n", "c")]))
+    assert not across.lines_add_up(["clicked:"], [""])
+    assert not TokenCounter(letters([("s", "s"), ("ss", " "), ("ss ", "c")])).words_add_up
+
+
+def test_a_rule_that_looks_across_a_joint_is_found():
+    stripping = letters([])
+    stripping.normalizer = normalizers.Strip()
+    assert not TokenCounter(stripping).lines_add_up(["clicked:"], [""])
+    swallowing = letters([])
+    swallowing.normalizer = normalizers.Replace(Regex(r"\) (?=\()"), ")")
+    assert not TokenCounter(swallowing).words_add_up
 
 
 def test_the_falcon_like_tokenizer_has_falcons_size(tokens, request):

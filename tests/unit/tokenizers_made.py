@@ -36,6 +36,12 @@ def joining() -> Tokenizer:
     return _trained(Tokenizer(models.BPE(unk_token="<unk>")), [])
 
 
+def letters(merges: list[tuple[str, str]]) -> Tokenizer:
+    """Return one of single ASCII letters and what is merged of them, without any rule before the model."""
+    entries = [*map(chr, range(32, 127)), "\n", "<unk>", *("".join(pair) for pair in merges)]
+    return Tokenizer(models.BPE({entry: number for number, entry in enumerate(entries)}, merges, unk_token="<unk>"))
+
+
 def _trained(tokenizer: Tokenizer, special: list[str], *, line_ends: bool = True) -> Tokenizer:
     texts = [text if line_ends else text.replace("\n", " ") for text in _texts()]
     trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=["<unk>", "<s>", *special], show_progress=False)
