@@ -92,7 +92,7 @@ def _journey(path: Row, hits: dict[tuple[str, str], Row], console: Console) -> N
         what = f"“{action.query}”" if action.action == "search" else f"{action.title} ({action.item_id})"
         console.print(f"  {action.event_at:%Y-%m-%d %H:%M}  {action.action:<8}  {escape(what)}", highlight=False)
         if hit := hits.get((path.category, action.query)):
-            console.print(f"  {'':<28}{escape(_hit_words(hit))}", style="dim", highlight=False)
+            console.print(f"    {escape(_hit_words(hit))}", style="dim", highlight=False, no_wrap=True, overflow="ellipsis")
 
 
 def _hit_words(hit: Row) -> str:

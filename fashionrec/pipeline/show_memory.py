@@ -12,7 +12,7 @@ from fashionrec.memory.query_index import open_query_index
 from fashionrec.pipeline.step import Run
 from fashionrec.pipeline.steps.memory import answers, query_indexes
 
-_PRODUCTS_SHOWN = 5
+_PRODUCTS_SHOWN = 3
 
 
 def memory(run: Run, query: str, console: Console) -> None:
