@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -11,9 +12,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from pyspark.errors import PythonException
 from rich.console import Console
 
 import fashionrec
+from fashionrec.errors import UserError
 from fashionrec.pipeline.step import Run, Step
 from fashionrec.pipeline.usage import PeakMemory, every
 from fashionrec.settings import Settings, settings_hash
@@ -61,6 +64,8 @@ def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, A
         with every(1.0, show):
             try:
                 step.run(mine)
+            except PythonException as raised:
+                error = _of_worker(raised)
             except Exception as raised:
                 error = raised
     run.__dict__.update({key: mine.__dict__[key] for key in ("spark", "models") if key in mine.__dict__})
@@ -87,6 +92,16 @@ def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, A
     if error:
         entry |= {"error": f"{type(error).__name__}: {error}", "exception": error}
     return entry
+
+
+def _of_worker(raised: PythonException) -> Exception:
+    """Return an error of this package that a Python worker raised as its one line; any other as it is, with the worker's traceback."""
+    said = re.search(r"^\s*fashionrec\.[\w.]+Error: (.+)$", str(raised), re.MULTILINE)
+    if not said:
+        return raised
+    error = UserError(said[1])
+    error.__cause__ = raised
+    return error
 
 
 def _figure(value: float) -> str:

@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+from pyspark.errors import PythonException
 from rich.console import Console
 
 from fashionrec.errors import UserError
@@ -59,6 +60,21 @@ def test_a_failed_step_ends_the_run_stands_in_the_manifest_and_leaves_no_staged_
     (entry,) = manifest_of(run)["steps"]
     assert entry["error"].startswith("GateError: items: not published")
     assert not list((tmp_path / "lake" / "_staging").iterdir())
+
+
+def test_an_error_of_this_package_in_a_worker_is_one_line_and_any_other_keeps_its_traceback(spark, make_run):
+    def fail_in_worker(error):
+        def fail(batches):
+            raise error
+            yield from batches
+
+        return lambda run: spark.range(1).mapInArrow(fail, "id long").collect()
+
+    with pytest.raises(UserError) as raised:
+        run_steps(make_run(), [step("refused", fail_in_worker(LakeError("items: cut; run the step again")))], Console(quiet=True))
+    assert str(raised.value) == "items: cut; run the step again"
+    with pytest.raises(PythonException, match="Traceback"):
+        run_steps(make_run(), [step("broken", fail_in_worker(ValueError("a bug")))], Console(quiet=True))
 
 
 def test_a_step_cannot_touch_what_it_does_not_declare(spark, make_run):

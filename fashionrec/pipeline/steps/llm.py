@@ -1,13 +1,11 @@
 """Fine-tune the language model on the prompts, and let it answer them."""
 
 import json
-import re
 import shutil
 import time
 from pathlib import Path
 
-from pyspark.errors import PythonException
-from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import Column, Observation
 from pyspark.sql import functions as f
 
 from fashionrec.llm import launch
@@ -101,7 +99,7 @@ def generate_answers(run: Run) -> None:
     )
     seen = Observation()
     start = time.monotonic()
-    rows = _write_or_say_why(run, answers.observe(seen, *_figures()))
+    rows = run.write("generations", answers.observe(seen, *_figures()))
     run.figures |= {name: float(value or 0.0) for name, value in seen.get.items()}
     run.figures["prompts_per_second"] = rows / (time.monotonic() - start)
 
@@ -111,17 +109,6 @@ def _figures() -> tuple[Column, ...]:
         f.avg(f.col("parse_error").isNotNull().cast("double")).alias("malformed_answer_rate"),
         f.sum((f.col("finish_reason") == "skipped").cast("long")).alias("skipped_prompts"),
     )
-
-
-def _write_or_say_why(run: Run, answers: DataFrame) -> int:
-    """Write the answers; an error of a worker's engine reaches the user as its one line, not as the traceback of a worker."""
-    try:
-        return run.write("generations", answers)
-    except PythonException as error:
-        said = re.search(r"LanguageModelError: (.+)", str(error))
-        if said:
-            raise LanguageModelError(said[1]) from error
-        raise
 
 
 STEPS: tuple[Step, ...] = (
