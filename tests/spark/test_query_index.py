@@ -117,6 +117,13 @@ def test_among_many_queries_the_promised_recall_is_kept_on_each_date(many):
         assert (np.diff(cosines) <= 0).all()
 
 
+def test_a_query_far_from_its_code_is_no_damage(build):
+    # Of one letter: a vector unlike all that the codes were trained on.
+    folder, built = build({"Clothing": {query: [MARCH] for query in ("2", *MANY)}})
+    assert built["Clothing"].kind == "approximate"
+    assert open_query_index(folder, "Clothing").queries[0] == "2"
+
+
 def test_an_answer_does_not_depend_on_the_questions_beside_it(many):
     index = open_query_index(many[0], "Clothing")
     wanted = ngram.encode([query.replace("e", "", 1) for query in MANY[::200]])
