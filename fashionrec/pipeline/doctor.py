@@ -13,6 +13,8 @@ from fashionrec.errors import UserError
 from fashionrec.ingest.pseudonyms import VARIABLE, is_demo_key, load_key
 from fashionrec.lake.jars import delta_jars
 from fashionrec.lake.session import java_version
+from fashionrec.memory.encoders import load_encoder
+from fashionrec.prompts import load_calendar, load_template
 from fashionrec.settings import Settings
 
 
@@ -21,10 +23,10 @@ def check(settings: Settings, console: Console) -> None:
     failed = []
     for name, look in _CHECKS.items():
         try:
-            console.print(f"[green]ok[/]      {name:<12} {look(settings)}", highlight=False, soft_wrap=True)
+            console.print(f"[green]ok[/]      {name:<13} {look(settings)}", highlight=False, soft_wrap=True)
         except UserError as error:
             failed.append(name)
-            console.print(f"[red]missing[/] {name:<12} {error}", highlight=False, soft_wrap=True)
+            console.print(f"[red]missing[/] {name:<13} {error}", highlight=False, soft_wrap=True)
     if failed:
         raise UserError(f"{', '.join(failed)}: see the lines above")
 
@@ -71,6 +73,16 @@ def _base_model(settings: Settings) -> str:
     return f"{base.path} ({where})"
 
 
+def _encoder(settings: Settings) -> str:
+    encoder = load_encoder(settings.memory.encoder)
+    return f"{encoder.name}, revision {encoder.revision}"
+
+
+def _templates(settings: Settings) -> str:
+    calendar = load_calendar(settings.prompts.calendar)
+    return f"{load_template(settings.prompts.template).label}, calendar of {len(calendar.markets)} markets"
+
+
 def _user_key(settings: Settings) -> str:
     path = settings.ingest.user_key_file
     key = load_key(path)
@@ -100,6 +112,8 @@ _CHECKS: dict[str, Callable[[Settings], str]] = {
     "vLLM": _vllm,
     "Delta": _delta,
     "base model": _base_model,
+    "query encoder": _encoder,
+    "template": _templates,
     "user key": _user_key,
     "disk": _disk,
     "memory": _memory,

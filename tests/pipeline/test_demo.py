@@ -1,6 +1,7 @@
 """The whole chain in one process, by the command that people use: real Spark, Delta, QLoRA, vLLM and FAISS on a small synthetic world."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -93,8 +94,10 @@ def test_the_evaluation_ranks_all_items_of_the_category(table):
 
 def test_show_prints_the_journey_the_prompt_the_answer_and_the_products(demo):
     shown = fashionrec("show", "any", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
-    for words in ("The journey", "remembered: ", "The prompt", " tokens with ", "; dropped: ", "The answer", "Recommended"):
+    for words in ("The journey", "The prompt", " tokens with ", "; dropped: ", "The answer", "Recommended"):
         assert words in shown.stdout, shown.stderr
+    # In so small a shop a query may be remembered, be near one, or like none.
+    assert re.search("remembered: |like “|nothing like it is remembered", shown.stdout)
     nobody = fashionrec("show", "nobody", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
     assert nobody.returncode == 1
     assert "\nerror: user 'nobody' has no recommendations" in nobody.stderr
