@@ -14,8 +14,9 @@ from fashionrec.ingest.importers import importers
 from fashionrec.pipeline import demo, doctor, show
 from fashionrec.pipeline.job import add_run_arguments, add_settings_arguments, parse_date
 from fashionrec.pipeline.registry import STEPS, select_steps
-from fashionrec.pipeline.runner import new_run, run_steps
+from fashionrec.pipeline.runner import new_run, newest_run, run_steps
 from fashionrec.pipeline.show_memory import memory
+from fashionrec.pipeline.step import Run
 from fashionrec.settings import Settings, load_settings, settings_hash
 
 Command = Callable[[argparse.Namespace, Console], None]
@@ -78,11 +79,16 @@ def _world(options: argparse.Namespace, console: Console) -> None:
 
 
 def _show(options: argparse.Namespace, console: Console) -> None:
-    show.user(new_run(_settings(options), options.run_date), options.user, console)
+    show.user(_run_to_show(options, "recommendations"), options.user, console)
 
 
 def _memory(options: argparse.Namespace, console: Console) -> None:
-    memory(new_run(_settings(options), options.run_date), options.query, console)
+    memory(_run_to_show(options, "query_products"), options.query, console)
+
+
+def _run_to_show(options: argparse.Namespace, table: str) -> Run:
+    settings = _settings(options)
+    return new_run(settings, options.run_date) if options.run_date else newest_run(settings, table)
 
 
 def _tables(options: argparse.Namespace, console: Console) -> None:
@@ -149,11 +155,11 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("show", _show, "Show one user's journey with the memory's answers, prompt, answer and products with why.")
     one.add_argument("user", help="user_id; 'any' takes the first user with recommendations")
-    add_run_arguments(one)
+    add_run_arguments(one, newest=True)
 
     one = add("memory", _memory, "Show the remembered queries nearest to one, and their products.")
     one.add_argument("query", help="a query as a shopper types it")
-    add_run_arguments(one)
+    add_run_arguments(one, newest=True)
 
     one = add("tables", _tables, "List the tables of the lake, or the columns of one.")
     one.add_argument("table", nargs="?", default="", help="a table's name")

@@ -36,5 +36,6 @@ def run(settings: Settings, run_date: date, console: Console, *, users: int) -> 
     run_steps(this, STEPS, console)
     show.summary(this, console)
     console.print("\nAll data above is synthetic. Look further:", style="bold")
-    console.print(f"  .venv/bin/fashionrec show any --run-date {run_date} --conf conf/demo.yaml", highlight=False)
+    console.print("  .venv/bin/fashionrec show any --conf conf/demo.yaml", highlight=False)
+    console.print('  .venv/bin/fashionrec memory "red dress" --conf conf/demo.yaml', highlight=False)
     console.print(f"  report: {Path(this.path('reports')) / str(run_date) / 'report.html'}", highlight=False, soft_wrap=True)

@@ -28,9 +28,10 @@ def main(name: str) -> None:
         sys.exit(f"error: {error}")
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that name a run: its date and its settings."""
-    parser.add_argument("--run-date", required=True, type=parse_date, metavar="YYYY-MM-DD", help="the date that the run is for")
+def add_run_arguments(parser: argparse.ArgumentParser, *, newest: bool = False) -> None:
+    """Add the arguments that name a run: its settings and its date, which need not be given where the newest one serves."""
+    about = "the date that the run is for" + (" (default: the newest there is)" if newest else "")
+    parser.add_argument("--run-date", required=not newest, type=parse_date, metavar="YYYY-MM-DD", help=about)
     add_settings_arguments(parser)
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.errors import PythonException
+from pyspark.sql import functions as f
 from rich.console import Console
 
 import fashionrec
 from fashionrec.errors import UserError
+from fashionrec.lake import tables
 from fashionrec.pipeline.step import Run, Step
 from fashionrec.pipeline.usage import PeakMemory, every
 from fashionrec.settings import Settings, settings_hash
@@ -27,6 +29,24 @@ def new_run(settings: Settings, run_date: date) -> Run:
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
     commit = {"run_id": run_id, "code_version": code_version(), "settings_hash": settings_hash(settings)}
     return Run(settings, run_date, run_id, commit)
+
+
+def newest_run(settings: Settings, table: str) -> Run:
+    """Return a run of the newest date that a daily table holds.
+
+    Raises:
+        UserError: there is no such table, or nothing in it.
+    """
+    run = new_run(settings, date.min)
+    path = run.path("lake", table)
+    newest = None
+    if tables.table_exists(run.spark, path):
+        newest = run.spark.read.format("delta").load(path).agg(f.max("run_date")).collect()[0][0]
+    if newest is None:
+        raise UserError(f"{table}: nothing at {path} yet; run the steps first (fashionrec run --run-date YYYY-MM-DD, or fashionrec demo)")
+    found = new_run(settings, newest)
+    found.__dict__["spark"] = run.spark
+    return found
 
 
 def run_steps(run: Run, steps: Sequence[Step], console: Console) -> dict[str, Any]:

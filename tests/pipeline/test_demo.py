@@ -110,8 +110,14 @@ def test_memory_prints_the_nearest_queries_with_their_similarities_and_products(
     assert "Answer (exact): " in shown.stdout
     assert " 1.00 " in shown.stdout
     assert remembered.products[0].title.split()[0] in shown.stdout
-    strange = fashionrec("memory", "qqqq zzzz", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
+    strange = fashionrec("memory", "qqqq zzzz", "--set", f"paths.root={demo[0]}")
+    assert strange.stdout.startswith(f"{RUN_DATE}: “qqqq zzzz”"), "the newest date there is"
     assert "Answer: none" in strange.stdout, strange.stderr
+
+
+def test_nothing_to_show_is_one_line(tmp_path):
+    nothing = fashionrec("memory", "dress", "--set", f"paths.root={tmp_path}")
+    assert (nothing.returncode, nothing.stderr.splitlines()[-1].partition(" at ")[0]) == (1, "error: query_products: nothing")
 
 
 def test_tables_lists_rows_and_columns(demo):
