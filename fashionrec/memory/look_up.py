@@ -7,11 +7,11 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
 from fashionrec.memory.normalise import normalise_query
-from fashionrec.memory.query_index import open_query_index
+from fashionrec.memory.query_index import QueryIndexError, open_query_index
 from fashionrec.memory.query_search import QueryIndex
 
 _KEY = ("memory_date", "category", "wanted")
@@ -62,13 +62,16 @@ def look_up(
         neighbours: most remembered queries that answer one.
         min_similarity: least cosine of one that answers.
         top_products: most products of an answer.
+
+    Raises:
+        QueryIndexError: a query has no vector (inside Spark's own exception): it would be near nothing without anybody knowing why.
     """
     asked = _at_memory_dates(asked, memory)
     keys = asked.where("memory_date IS NOT NULL AND wanted <> ''").select(*_KEY).distinct()
     known = memory.select("category", "as_of_date", "holds_to", f.col("query").alias("wanted"))
     holding = keys.join(known, ["category", "wanted"]).where(f.col("memory_date").between(f.col("as_of_date"), f.col("holds_to")))
     exact = holding.select(*_KEY, f.col("wanted").alias("query"), f.lit(1.0).alias("similarity"))
-    missed = keys.join(exact, list(_KEY), "left_anti").join(vectors.select(f.col("query").alias("wanted"), "embedding"), "wanted")
+    missed = keys.join(exact, list(_KEY), "left_anti").join(vectors.select(f.col("query").alias("wanted"), "embedding"), "wanted", "left")
     near = _near(missed, indexes, neighbours=neighbours, min_similarity=min_similarity)
     found = _merge(exact.unionByName(near), memory, top_products=top_products)
     match = f.when(f.col("neighbours").isNull(), "none").when(f.col("neighbours")[0]["query"] == f.col("wanted"), "exact").otherwise("near")
@@ -104,6 +107,8 @@ def _near(missed: DataFrame, indexes: Path, *, neighbours: int, min_similarity: 
         # Rows come sorted by category: one index is mapped at a time.
         held: dict[str, QueryIndex] = {}
         for batch in batches:
+            if without := int(batch["embedding"].isna().sum()):
+                raise QueryIndexError(f"query_vectors: none for {without:,} queries of the sequences; run the step index_queries again")
             for group, rows in batch.groupby(["category", "memory_date"], sort=True):
                 own, memory_date = cast("tuple[str, date]", group)
                 if own not in held:
@@ -127,14 +132,16 @@ def _merge(found: DataFrame, memory: DataFrame, *, top_products: int) -> DataFra
     exposures, a neighbour that everybody types would outvote the one that is meant.
     """
     holding = found.join(memory, ["category", "query"]).where(f.col("memory_date").between(f.col("as_of_date"), f.col("holds_to")))
-    answers = holding.select(*_KEY, "query", "similarity", "products", f.col("products")[0]["exposure"].alias("largest"))
-    by_nearness = f.sort_array(f.collect_list(f.struct(-f.col("similarity"), f.struct("query", "similarity").alias("one"))))
-    neighbours = answers.groupBy(*_KEY).agg(by_nearness["one"].alias("neighbours"))
-    products = answers.select(*_KEY, "similarity", "largest", f.explode("products").alias("product"))
+    by_nearness = f.collect_list(f.struct(-f.col("similarity"), f.struct("query", "similarity").alias("one")))
+    # Carried along by a window, not joined to the products afterwards: a join would search for near queries a second time.
+    nearest = f.sort_array(by_nearness.over(Window.partitionBy(*_KEY)))["one"].alias("neighbours")
+    answers = holding.select(*_KEY, "similarity", "products", f.col("products")[0]["exposure"].alias("largest"), nearest)
+    products = answers.select(*_KEY, "similarity", "largest", "neighbours", f.explode("products").alias("product"))
     score = f.round(f.sum(f.col("similarity") * f.col("product.exposure") / f.col("largest")), 9)
     # Of a product whose title has changed, the nearest neighbour's.
     title = f.max(f.struct("similarity", "product.title"))["title"]
-    scored = products.groupBy(*_KEY, "product.item_id").agg(title.alias("title"), score.alias("score"))
+    neighbours = f.first("neighbours").alias("neighbours")
+    scored = products.groupBy(*_KEY, "product.item_id").agg(title.alias("title"), score.alias("score"), neighbours)
     ranked = f.struct(-f.col("score"), "item_id", f.struct("item_id", "title", "score").alias("product"))
     best = f.slice(f.sort_array(f.collect_list(ranked)), 1, top_products)["product"]
-    return scored.groupBy(*_KEY).agg(best.alias("products")).join(neighbours, list(_KEY))
+    return scored.groupBy(*_KEY).agg(best.alias("products"), neighbours)

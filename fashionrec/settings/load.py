@@ -44,7 +44,8 @@ def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ())
             tree["ingest"]["user_key_file"] = str((path.parent / str(key_file)).resolve())
     except (KeyError, TypeError):
         raise SettingsError(
-            f"{path}: llm, memory, prompts and ingest must be sections, with llm.base, memory.encoder and prompts.template naming files"
+            f"{path}: llm, memory, prompts and ingest must be sections, with llm.base, memory.encoder, prompts.template and "
+            "prompts.calendar naming files"
         ) from None
     try:
         return Settings.model_validate(tree)

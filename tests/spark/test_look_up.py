@@ -4,6 +4,7 @@ from datetime import date
 
 import numpy as np
 import pytest
+from pyspark.errors import PythonException
 
 from fashionrec.memory import asked_queries, hit_rates, look_up, remembered_queries, wanted_queries
 from fashionrec.memory.encoders import load_encoder
@@ -125,6 +126,20 @@ def test_only_so_many_neighbours_that_are_near_enough_answer_with_so_many_produc
     assert names(answers(remembered, asked, neighbours=1, min_similarity=0.0)["red dres"]) == ["dress"]
     assert names(answers(remembered, asked, top_products=1)["red dres"]) == ["dress"]
     assert answers(remembered, asked, min_similarity=0.99)["red dres"].match == "none"
+
+
+def test_a_query_without_a_vector_is_an_error_and_not_near_nothing(spark, tmp_path):
+    memory = table_rows(
+        spark,
+        "query_products",
+        {"category": "x", "query": "red dress", "wordings": ["x"], "holds_to": RUN_DATE, "products": [{"item_id": "a", "exposure": 1.0}]},
+    )
+    vectors = spark.createDataFrame([("red dress", encode(["red dress"])[0].tolist())], VECTORS)
+    folder = tmp_path / "indexes"
+    build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=10, staging=tmp_path / ".indexes.x")
+    asked = spark.createDataFrame([(RUN_DATE, "x", "red dres")], "as_of_date date, category string, query string")
+    with pytest.raises(PythonException, match="none for 1 queries of the sequences; run the step index_queries again"):
+        look_up(asked, memory, vectors, folder, neighbours=5, min_similarity=0.45, top_products=10).collect()
 
 
 def test_a_log_without_searches_gives_an_empty_memory_and_no_answers(spark, tmp_path):

@@ -4,28 +4,19 @@ import re
 from functools import cache
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, normalizers
 
-from benchmarks.falcon_like import ENTRIES, falcon_like
 from fashionrec.prompts import (
     Action,
     Example,
     Product,
     PromptError,
     Renderer,
-    Template,
-    TemplateError,
-    TokenCounter,
     load_template,
     token_counter,
 )
-from fashionrec.prompts.tokens import TokenizerError
-from fashionrec.settings import load_settings
 from tests.conftest import ROOT
-from tests.unit.tokenizers_made import joining, letters, llama_like, metaspace
 
 TEMPLATE = load_template(ROOT / "conf/prompts/fashion-v2.yaml")
 CHATML = load_template(ROOT / "conf/prompts/chatml-v2.yaml")
@@ -217,18 +208,6 @@ wild_actions = st.builds(search, wild) | st.builds(
     price=st.none() | st.floats(),
     attributes=pairs,
 )
-TOKENIZERS = {
-    "tiny": lambda folder: TINY,
-    "falcon-like": lambda folder: token_counter(str(falcon_like(folder)), ""),
-    "metaspace": lambda folder: TokenCounter(metaspace()),
-    "llama-like": lambda folder: TokenCounter(llama_like()),
-    "joining": lambda folder: TokenCounter(joining()),
-}
-
-
-@pytest.fixture(scope="module", params=TOKENIZERS)
-def tokens(request, tmp_path_factory):
-    return TOKENIZERS[request.param](tmp_path_factory.mktemp("tokenizer"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -262,47 +241,6 @@ def test_no_input_breaks_the_budget_or_the_structure(tokens, data, actions, prod
 _least = cache(least_budget)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12), min_size=1, max_size=12))
-def test_a_line_is_counted_as_it_is_tokenised_behind_another(tokens, words):
-    line, before = " ".join(words), "clicked: a\n"
-    ids = tokens._ids(before + line)
-    if tokens.words_add_up:
-        assert tokens.count_lines(line) == len(tokens._ids_behind("\n", line))
-        if tokens.lines_add_up(["searched:"], [""]) and not line[0].isspace():
-            assert len(ids) == len(tokens._ids(before)) + tokens.count_lines(line)
-
-
-def test_what_adds_up_is_known_of_each_tokenizer(tokens, request):
-    name = request.node.callspec.id
-    starts, ends = ["searched:", "clicked:", "1. ", "Today:\n", "Answer:\n"], ["Actions:", "Today:", ""]
-    expected = {"tiny": (True, True), "falcon-like": (True, True), "metaspace": (True, False), "llama-like": (True, True)}
-    assert (tokens.words_add_up, tokens.lines_add_up(starts, ends)) == expected.get(name, (False, False))
-
-
-def test_an_entry_across_a_joint_is_found_whatever_words_it_needs():
-    plain = TokenCounter(letters([]))
-    assert (plain.words_add_up, plain.lines_add_up(["clicked:"], [""])) == (True, True)
-    # Only behind two s does a line end, or a blank, melt into what follows.
-    across = TokenCounter(letters([("s", "s"), ("ss", "\n"), ("ss\n", "c")]))
-    assert not across.lines_add_up(["clicked:"], [""])
-    assert not TokenCounter(letters([("s", "s"), ("ss", " "), ("ss ", "c")])).words_add_up
-
-
-def test_a_rule_that_looks_across_a_joint_is_found():
-    stripping = letters([])
-    stripping.normalizer = normalizers.Strip()
-    assert not TokenCounter(stripping).lines_add_up(["clicked:"], [""])
-    swallowing = letters([])
-    swallowing.normalizer = normalizers.Replace(Regex(r"\) (?=\()"), ")")
-    assert not TokenCounter(swallowing).words_add_up
-
-
-def test_the_falcon_like_tokenizer_has_falcons_size(tokens, request):
-    if request.node.callspec.id == "falcon-like":
-        assert tokens._tokenizer.get_vocab_size() == ENTRIES
-
-
 def test_an_action_that_the_template_does_not_know_is_an_error():
     with pytest.raises(PromptError, match="no line for the action 'return'"):
         render(on("return"))
@@ -320,52 +258,3 @@ def test_a_response_keeps_to_its_budget_with_an_end_token(title, answer_tokens):
 def test_a_path_shows_a_product_as_an_answer_names_it(item_id, title):
     answer = renderer().response(item_id, title)
     assert body(render(on("click", Product(item_id, title)))) == [f"clicked: {answer}"]
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"end": "Answer: "}, "end: Value error, must be whole lines"),
-        ({"end": "Answer: \n"}, "end: Value error, must be whole lines"),
-        ({"no_holidays": " none"}, "no_holidays: Value error, must be one line"),
-        ({"since": [{"days": 3, "line": "Now:"}]}, "the days of since must grow and end with null"),
-        ({"since": [{"days": d, "line": "Now:"} for d in (3, 1, None)]}, "the days of since must grow and end with null"),
-        ({"drop_first": ["brand"]}, "drop_first must name each of the attributes once"),
-        ({"actions": {"click": "clicked"}}, "click must have either"),
-        ({"extra": 1}, "extra: Extra inputs are not permitted"),
-    ],
-)
-def test_a_bad_template_is_refused_by_name(tmp_path, change, problem):
-    path = tmp_path / "bad.yaml"
-    path.write_text(yaml.safe_dump({**TEMPLATE.model_dump(mode="json"), **change}))
-    with pytest.raises(TemplateError, match=problem):
-        load_template(path)
-
-
-def test_a_template_that_extends_itself_is_refused(tmp_path):
-    (tmp_path / "a.yaml").write_text("extends: b.yaml")
-    (tmp_path / "b.yaml").write_text("extends: a.yaml")
-    with pytest.raises(TemplateError, match=r"a\.yaml: extends itself by way of"):
-        load_template(tmp_path / "a.yaml")
-
-
-def test_any_word_of_a_template_changes_its_hash():
-    names = {name: value + "x" for name, value in TEMPLATE.model_dump().items() if isinstance(value, str)}
-    names |= {"instruction": TEMPLATE.instruction + "x\n", "begin": "x\n", "input": TEMPLATE.input + "x\n", "end": "x\n"}
-    changes = [*({name: value} for name, value in names.items()), {"drop_first": TEMPLATE.drop_first[::-1]}, {"version": 3}]
-    changed = [Template.model_validate({**TEMPLATE.model_dump(), **change}) for change in changes]
-    assert len(changed) == 9
-    assert len({template.content_hash for template in (TEMPLATE, CHATML, *changed)}) == 11
-
-
-def test_a_missing_template_and_a_missing_tokenizer_say_so(tmp_path):
-    with pytest.raises(TemplateError, match="no such prompt template"):
-        load_template(tmp_path / "none.yaml")
-    with pytest.raises(TokenizerError, match=r"no readable tokenizer\.json"):
-        token_counter(str(tmp_path), "")
-
-
-def test_the_settings_name_a_template_and_a_tokenizer_that_load():
-    base = load_settings()
-    assert load_template(base.prompts.template).label == "fashion-v2"
-    assert token_counter(base.llm.base.path, base.llm.base.revision).count("Answer:\n") == 3
