@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from fashionrec.memory.encoders import Encoder
+from fashionrec.encoders.text import Encoder
 
 
 def missing_queries(queries: DataFrame, vectors: DataFrame, *, name: str, revision: str, run_date: date) -> DataFrame:

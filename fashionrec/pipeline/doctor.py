@@ -13,7 +13,7 @@ from fashionrec.errors import UserError
 from fashionrec.ingest.pseudonyms import VARIABLE, is_demo_key, load_key
 from fashionrec.lake.jars import delta_jars
 from fashionrec.lake.session import java_version
-from fashionrec.memory.encoders import load_encoder
+from fashionrec.encoders.text import load_encoder
 from fashionrec.prompts import load_calendar, load_template
 from fashionrec.settings import Settings
 

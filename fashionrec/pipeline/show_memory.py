@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fashionrec.memory.encoders import load_encoder
+from fashionrec.encoders.text import load_encoder
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.memory.query_index import open_query_index
 from fashionrec.pipeline.step import Run

@@ -72,7 +72,7 @@ class ModelEncoder(Section):
     min_similarity: Share
 
 
-QueryEncoder = NgramEncoder | ModelEncoder
+TextEncoder = NgramEncoder | ModelEncoder
 
 
 class Memory(Section):
@@ -80,7 +80,7 @@ class Memory(Section):
     as_of_every_days: Positive
     min_support: Positive
     top_products: Positive
-    encoder: Annotated[QueryEncoder, Field(discriminator="kind")]
+    encoder: Annotated[TextEncoder, Field(discriminator="kind")]
     neighbours: Positive
     exact_search_up_to: Positive
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fashionrec.memory.encoders import EncoderError, load_encoder
+from fashionrec.encoders.text import EncoderError, load_encoder
 from fashionrec.settings.model import ModelEncoder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -171,7 +171,7 @@ def test_a_hubs_model_is_pinned_to_the_commit_and_read_without_a_network(model, 
 def test_a_model_that_is_nowhere_is_one_clear_line(hub, path):
     with pytest.raises(EncoderError, match="no such folder") as error:
         load_encoder(settings("clip", path))
-    assert "check memory.encoder" in str(error.value)
+    assert "check its file in conf/encoders" in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -225,7 +225,7 @@ def test_a_broken_weights_file_and_a_missing_device_are_one_clear_line(model, tm
 
 
 def test_spark_workers_load_the_model_once_and_give_the_same_vectors(spark, clip, tmp_path):
-    from fashionrec.memory.encoders import Encoder
+    from fashionrec.encoders.text import Encoder
     from fashionrec.memory.vectors import embed_queries
 
     # Defined here, so that it travels to Spark's workers by value; the module with the loaded model is imported there by name.

@@ -7,8 +7,8 @@ import pytest
 from pyspark.errors import PythonException
 
 from fashionrec.memory import asked_queries, hit_rates, look_up, remembered_queries, wanted_queries
-from fashionrec.memory.encoders import load_encoder
-from fashionrec.memory.ngram import encode
+from fashionrec.encoders.text import load_encoder
+from fashionrec.encoders.ngram import encode
 from fashionrec.memory.query_index import build_query_indexes
 from fashionrec.settings import load_settings
 from tests.builders import action, table_rows

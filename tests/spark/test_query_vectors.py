@@ -9,8 +9,8 @@ from pyspark.sql import functions as f
 
 from fashionrec.lake.spec import table_spec
 from fashionrec.lake.tables import changed_days, create_table, replace_days
-from fashionrec.memory import ngram
-from fashionrec.memory.encoders import Encoder, load_encoder
+from fashionrec.encoders import ngram
+from fashionrec.encoders.text import Encoder, load_encoder
 from fashionrec.memory.vectors import current_vectors, embed_queries, missing_queries
 from fashionrec.settings.model import NgramEncoder
 

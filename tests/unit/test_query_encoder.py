@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from fashionrec.memory import ngram
-from fashionrec.memory.encoders import EncoderError, load_encoder
-from fashionrec.memory.ngram import encode
+from fashionrec.encoders import ngram
+from fashionrec.encoders.text import EncoderError, load_encoder
+from fashionrec.encoders.ngram import encode
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.settings import SettingsError, load_settings, settings_hash
 
@@ -58,7 +58,7 @@ def test_a_vector_depends_on_its_text_alone_not_on_the_batch():
 
 
 def test_a_vector_is_the_same_in_another_process():
-    code = "from fashionrec.memory.ngram import encode; print(encode(['red dress']).tobytes().hex())"
+    code = "from fashionrec.encoders.ngram import encode; print(encode(['red dress']).tobytes().hex())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
     assert other.stdout.strip() == encode(["red dress"]).tobytes().hex()
 

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as f
 
 from fashionrec import memory
-from fashionrec.memory.encoders import Encoder, load_encoder
+from fashionrec.encoders.text import Encoder, load_encoder
 from fashionrec.memory.query_index import build_query_indexes, check_query_indexes
 from fashionrec.memory.vectors import current_vectors, embed_queries, missing_queries
 from fashionrec.pipeline.step import Run, Step

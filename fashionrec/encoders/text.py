@@ -1,4 +1,4 @@
-"""The encoders of queries behind one interface: hashed n-grams, CLIP's text tower (paper section 4.2), a sentence encoder.
+"""The encoders of short texts (queries, titles) behind one interface: hashed n-grams, CLIP's text tower (paper section 4.2), a sentence encoder.
 
 An encoder is known by its name and revision, which are stored beside its vectors; the model itself is loaded where the first text is
 encoded, once per process. Its revision says what the vectors come from: the hub's commit, or a hash of a folder's files.
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashionrec.errors import UserError
-from fashionrec.memory import ngram
-from fashionrec.settings.model import ModelEncoder, QueryEncoder
+from fashionrec.encoders import ngram
+from fashionrec.settings.model import ModelEncoder, TextEncoder
 
 # (texts,) -> (texts, dim) float32, L2-normalised.
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -29,16 +29,16 @@ _FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
 class EncoderError(UserError):
-    """A query encoder cannot be loaded as its settings say."""
+    """A text encoder cannot be loaded as its settings say."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A query encoder; small enough to be sent to a Spark task, which loads the model itself."""
+    """A text encoder; small enough to be sent to a Spark task, which loads the model itself."""
 
     name: str
     revision: str
-    settings: QueryEncoder
+    settings: TextEncoder
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return L2-normalised vectors, (texts, dim) float32; a text's vector is the same whatever stands beside it, up to 1e-5.
@@ -49,7 +49,7 @@ class Encoder:
         return _encode(self)(texts)
 
 
-def load_encoder(settings: QueryEncoder) -> Encoder:
+def load_encoder(settings: TextEncoder) -> Encoder:
     """Return the encoder of the settings without loading its model.
 
     Raises:
@@ -76,10 +76,10 @@ def _encode(encoder: Encoder) -> Encode:
     try:
         return (_clip if settings.kind == "clip" else _sentence)(folder, settings)
     except ImportError as error:
-        raise EncoderError(f"query encoder {settings.path}: {error}; install the extra: pip install 'fashionrec[train]'") from None
+        raise EncoderError(f"text encoder {settings.path}: {error}; install the extra: pip install 'fashionrec[train]'") from None
     except Exception as error:
         # Libraries raise whatever a broken file makes them stumble over.
-        raise EncoderError(f"query encoder {settings.path}: cannot be loaded: {_first_line(error)}; check memory.encoder") from error
+        raise EncoderError(f"text encoder {settings.path}: cannot be loaded: {_first_line(error)}; check its file in conf/encoders") from error
 
 
 def _clip(folder: Path, settings: ModelEncoder) -> Encode:
@@ -127,7 +127,7 @@ def _sentence(folder: Path, settings: ModelEncoder) -> Encode:
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         if not texts:
             return np.zeros((0, model.get_embedding_dimension() or 0), dtype=np.float32)
-        # Both sides are queries, so both get what the model wants in front of one. It sorts by length itself.
+        # All texts are compared with each other, so all get what the model wants in front of one. It sorts by length itself.
         vectors: NDArray[np.float32] = model.encode_query(
             list(texts), batch_size=settings.batch_size, normalize_embeddings=True, show_progress_bar=False
         )
@@ -154,7 +154,7 @@ def _fetched(settings: ModelEncoder, revision: str) -> Path:
     folder = Path(settings.path)
     if folder.is_dir():
         if (found := _content_hash(folder, settings.kind)) != revision:
-            raise EncoderError(f"query encoder {folder}: its files changed during the run ({revision} is {found} now); run again")
+            raise EncoderError(f"text encoder {folder}: its files changed during the run ({revision} is {found} now); run again")
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -167,15 +167,15 @@ def _fetched(settings: ModelEncoder, revision: str) -> Path:
 
 def _not_found(settings: ModelEncoder, what: str, error: Exception) -> str:
     return (
-        f"query encoder {settings.path}: no such folder, and {what} of revision {settings.revision or 'main'} cannot be had from a hub: "
-        f"{_first_line(error)}; check memory.encoder, or fetch the model and name its folder"
+        f"text encoder {settings.path}: no such folder, and {what} of revision {settings.revision or 'main'} cannot be had from a hub: "
+        f"{_first_line(error)}; check its file in conf/encoders, or fetch the model and name its folder"
     )
 
 
 def _content_hash(folder: Path, kind: str) -> str:
     """Return 16 hex digits that change with any file of a model's folder that its vectors may depend on."""
     if not (folder / _MARKS[kind]).is_file():
-        raise EncoderError(f"query encoder {folder}: has no {_MARKS[kind]}, so it is no model of the kind {kind}; check memory.encoder")
+        raise EncoderError(f"text encoder {folder}: has no {_MARKS[kind]}, so it is no model of the kind {kind}; check its file in conf/encoders")
     files = sorted(path for pattern in _FILES for path in folder.rglob(pattern))
     digests = {}
     for path in files:
@@ -188,11 +188,11 @@ def _refuse_pickles(folder: Path) -> None:
     """Raise where a model's weights are there in no format but one that is unpickled; libraries would fall back to it."""
     if not any(folder.rglob("*.safetensors")):
         raise EncoderError(
-            f"query encoder {folder}: has no weights as safetensors, and others are not read; choose another revision, or convert them"
+            f"text encoder {folder}: has no weights as safetensors, and others are not read; choose another revision, or convert them"
         )
     for path in folder.rglob("pytorch_model*.bin"):
         if not any(path.parent.glob("*.safetensors")):
-            raise EncoderError(f"query encoder {path}: would be unpickled; convert it to safetensors, or choose another revision")
+            raise EncoderError(f"text encoder {path}: would be unpickled; convert it to safetensors, or choose another revision")
 
 
 def _first_line(error: Exception) -> str:

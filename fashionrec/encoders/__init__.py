@@ -1,0 +1,1 @@
+"""Encoders of short texts behind one interface, shared by the memory (queries) and the title space."""
