@@ -33,8 +33,8 @@ def examples() -> tuple[list[Example], list[Example]]:
 
 
 def given_weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return weights that depend on the name only, uniform between -1/8 and 1/8: the same for whoever asks."""
-    return np.random.default_rng(list(name.encode())).uniform(-0.125, 0.125, shape).astype(np.float32)
+    """Return weights that depend on the name only, uniform between -1/2 and 1/2: large, so that every part has its say."""
+    return np.random.default_rng(list(name.encode())).uniform(-0.5, 0.5, shape).astype(np.float32)
 
 
 def _session(dice: Random) -> tuple[int, ...]:
