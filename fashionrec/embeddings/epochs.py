@@ -26,8 +26,8 @@ _SAY_EVERY_SECONDS = 20
 class Training:
     """What is trained, by what, and what must survive a kill.
 
-    `name` is the model's (id or title), `section` its settings' name in messages (embeddings.core). `dice` gives every random choice that is not dropout's, which
-    is torch's own. `memory` holds further tensors that later epochs need, such as mined negatives.
+    `name` is the model's (id or title), `section` its settings' name in messages (embeddings.core). `dice` gives every random choice but
+    dropout's, which is torch's own. `memory` holds further tensors that later epochs need, such as mined negatives.
     """
 
     name: str
@@ -107,7 +107,7 @@ def run_epochs(
 ) -> list[Figures]:
     """Train in place, leave the best epoch's weights in the model and return one row per epoch.
 
-    A row holds epoch (from 1; 0 is the untrained model, with validation figures only), loss, examples_per_second and the validation figures.
+    A row holds epoch (from 1; 0 is the untrained model, with validation figures only), loss, examples_per_second and validation figures.
 
     Args:
         training: the model and its optimisers.
@@ -140,10 +140,11 @@ def run_epochs(
         checkpoint.save(saved, {**training.state(), "history": history, "best": best})
         say(f"model {training.name}: epoch {epoch + 1}/{epochs}, {_shown(row)}")
     if best:
-        if _score(best["row"]) < _score(history[0]):
+        before, after = _score(history[0]), _score(best["row"])
+        if after < before:
             raise UserError(
-                f"model {training.name}: validation fell from {_score(history[0]):.4f} before training to at best {_score(best['row']):.4f} "
-                f"after it; lower {training.section}.learning_rate"
+                f"model {training.name}: validation fell from {before:.4f} before training to at best {after:.4f} after it; "
+                f"lower {training.section}.learning_rate"
             )
         training.model.load_state_dict(best["weights"])
         say(f"model {training.name}: epoch {best['epoch']} of {int(history[-1]['epoch'])} was the best")
@@ -191,5 +192,7 @@ def _score(row: Mapping[str, float]) -> float:
 
 
 def _shown(row: Mapping[str, float]) -> str:
-    named = [f"{key.removeprefix('validation_').replace('_', ' ')} {value:.4f}" for key, value in row.items() if key.startswith("validation_")]
+    named = [
+        f"{key.removeprefix('validation_').replace('_', ' ')} {value:.4f}" for key, value in row.items() if key.startswith("validation_")
+    ]
     return ", ".join([f"loss {row['loss']:.4f}", f"{row['examples_per_second']:,.0f} examples/s", *named])

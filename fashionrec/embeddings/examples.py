@@ -1,22 +1,39 @@
 """What the training processes read: examples of sequences and items, as Spark exports them."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as f
 
 
 def core_examples(sequences: DataFrame, *, max_actions: int) -> DataFrame:
-    """Return the train and validation examples that hold at least one item.
+    """Return what CORE learns from and is validated on: the train and validation examples, and each shopper's path up to the training cut.
 
-    Columns: example_id, split, category, item_ids (clicks and purchases oldest to newest, the newest `max_actions`), target_item_id.
+    The path of a shopper and category ends before the first purchase that is held out (validation, else test, else the end of the run date);
+    its next clicks and purchases are learnt one by one, so that items that nobody bought yet are learnt too.
+    Columns: example_id, split (train, validation, or path), category, item_ids (clicks and purchases oldest to newest, the newest
+    `max_actions`, at least one), target_item_id (of a path: its last item).
     """
     items = f.transform(f.filter("actions", lambda a: a["item_id"].isNotNull()), lambda a: a["item_id"])
-    newest = f.slice("item_ids", f.greatest(f.size("item_ids") - max_actions + 1, f.lit(1)), max_actions)
-    return (
-        sequences.where("split IN ('train', 'validation')")
-        .select("example_id", "split", "category", items.alias("item_ids"), "target_item_id")
-        .withColumn("item_ids", newest)
-        .where(f.size("item_ids") > 0)
+    held_out = f.array_position(f.array(f.lit("validation"), f.lit("test"), f.lit("score")), f.col("split"))
+    first = f.row_number().over(Window.partitionBy("user_id", "category").orderBy(held_out))
+    paths = (
+        sequences.where("split <> 'train'")
+        .withColumn("place", first)
+        .where("place = 1")
+        .select("example_id", f.lit("path").alias("split"), "category", items.alias("all_items"))
+        .where("size(all_items) > 1")
+        .select(
+            "example_id",
+            "split",
+            "category",
+            f.expr("slice(all_items, 1, size(all_items) - 1)").alias("item_ids"),
+            f.element_at("all_items", -1),
+        )
     )
+    examples = sequences.where("split IN ('train', 'validation')").select(
+        "example_id", "split", "category", items.alias("item_ids"), "target_item_id"
+    )
+    newest = f.slice("item_ids", f.greatest(f.size("item_ids") - max_actions + 1, f.lit(1)), max_actions)
+    return examples.union(paths).withColumn("item_ids", newest).where(f.size("item_ids") > 0)
 
 
 def title_pairs(sequences: DataFrame, *, session_gap_minutes: int) -> DataFrame:
@@ -39,13 +56,19 @@ def title_pairs(sequences: DataFrame, *, session_gap_minutes: int) -> DataFrame:
 
 
 def catalogue_titles(items: DataFrame) -> DataFrame:
-    """Return item_id, title, category and phrase of each item.
+    """Return item_id, title, category, phrase and values of each item.
 
     The phrase stands in for a query where a shop logs none: the colour and three short attributes (at most three words each), the
     one named `type` first and the others in the order of their names; none where an item has neither.
+    The values are all attributes as an array of name and value, brand, colour and size before the others.
     """
+    columns = f.array(*(f.struct(f.lit(name).alias("key"), f.col(name).alias("value")) for name in ("brand", "colour", "size")))
+    every = f.concat(columns, f.coalesce(f.map_entries("attributes"), f.array().cast("array<struct<key: string, value: string>>")))
+    values = f.transform(
+        f.filter(every, lambda e: e["value"].isNotNull()), lambda e: f.struct(e["key"].alias("name"), e["value"].alias("value"))
+    )
     named = f.transform(f.map_entries("attributes"), lambda e: f.struct((e["key"] != "type").alias("later"), e["key"], e["value"]))
     short = f.filter(f.array_sort(named), lambda e: f.size(f.split(f.trim(e["value"]), r"\s+")) <= 3)
     words = f.slice(f.transform(short, lambda e: f.trim(e["value"])), 1, 3)
     phrase = f.nullif(f.lower(f.trim(f.concat_ws(" ", f.col("colour"), f.array_distinct(words)))), f.lit(""))
-    return items.select("item_id", "title", "category", phrase.alias("phrase"))
+    return items.select("item_id", "title", "category", phrase.alias("phrase"), values.alias("values"))

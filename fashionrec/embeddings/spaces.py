@@ -1,13 +1,18 @@
-"""What workers read of the trained models: vectors of items and of titles. torch is imported only where titles are encoded."""
+"""What workers read of the trained models: vectors of items and of titles. torch is imported only where titles or sessions are encoded."""
 
 import json
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from fashionrec.embeddings.title_encoder import ENCODER_FILE, encode_texts, read_encoder
+
+COLD = 0  # row of the item table that items share which training never saw
 
 
 def item_vectors(folder: Path, item_ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -15,33 +20,56 @@ def item_vectors(folder: Path, item_ids: Sequence[str]) -> tuple[NDArray[np.floa
 
     Items that training never saw share the cold vector.
     """
-    vectors, cold, rows = _item_table(folder)
-    found = np.fromiter((rows.get(item_id, -1) for item_id in item_ids), dtype=np.int64, count=len(item_ids))
-    trained = found >= 0
-    return np.where(trained[:, None], vectors[found], cold), trained
+    table, rows = _item_table(folder)
+    found = np.fromiter((rows.get(item_id, COLD) for item_id in item_ids), dtype=np.int64, count=len(item_ids))
+    vectors = table[found]
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), found != COLD
+
+
+def session_vectors(folder: Path, sessions: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+    """Return the vectors of sessions in the ID space, (sessions, dim) float32, L2-normalised; zeros for a session without items.
+
+    Args:
+        folder: of a version of the model `id`.
+        sessions: item IDs, oldest to newest; only the newest that the encoder reads count.
+    """
+    from fashionrec.embeddings import core
+
+    model, rows, max_actions = _session_encoder(folder)
+    vectors = np.zeros((len(sessions), model.table.embedding_dim), np.float32)
+    filled = [place for place, session in enumerate(sessions) if len(session)]
+    if filled:
+        newest = pd.Series([list(sessions[place])[-max_actions:] for place in filled])
+        vectors[filled] = core.encode(model, core.table_rows(newest, rows))
+    return vectors
 
 
 def encode_titles(folder: Path, titles: Sequence[str]) -> NDArray[np.float32]:
     """Return the vectors of titles (or queries) in the title space, (titles, dim) float32, L2-normalised; equal titles are encoded once."""
-    from fashionrec.embeddings import title
-
-    model, tokenizer = _title_model(folder)
     distinct, places = np.unique(np.asarray(titles, dtype=object).astype(str), return_inverse=True)
-    return title.encode(model, tokenizer, distinct.tolist())[places]
+    return _title_encoder(folder)(distinct.tolist())[places]
 
 
 # Loaded once per worker process; a folder belongs to one training run and never changes.
 @cache
-def _item_table(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, int]]:
+def _item_table(folder: Path) -> tuple[NDArray[np.float32], dict[str, int]]:
     from safetensors.numpy import load_file
 
-    table = load_file(folder / "table.safetensors")
     item_ids = json.loads((folder / "item_ids.json").read_text(encoding="utf-8"))
-    return table["vectors"], table["cold"], {item_id: row for row, item_id in enumerate(item_ids)}
+    return load_file(folder / "model.safetensors")["table.weight"], {item_id: row for row, item_id in enumerate(item_ids, start=COLD + 1)}
 
 
 @cache
-def _title_model(folder: Path) -> tuple[Any, Any]:
+def _session_encoder(folder: Path) -> tuple[Any, Any, int]:
+    from fashionrec.embeddings import core
+
+    return core.load(folder)
+
+
+@cache
+def _title_encoder(folder: Path) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    if (folder / ENCODER_FILE).exists():
+        return partial(encode_texts, read_encoder(folder))
     from fashionrec.embeddings import title
 
-    return title.load(folder)
+    return partial(title.encode, *title.load(folder))

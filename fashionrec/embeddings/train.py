@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fashionrec.errors import UserError
-from fashionrec.settings.model import Embeddings
+from fashionrec.settings.model import BaseLanguageModel, Embeddings
 
 Name = Literal["id", "title"]
 
 
-def train_in_own_process(name: Name, inputs: str, folder: Path, settings: Embeddings) -> dict[str, Any]:
+def train_in_own_process(name: Name, inputs: str, folder: Path, settings: Embeddings, base: BaseLanguageModel) -> dict[str, Any]:
     """Train the model `id` or `title` on the Parquet folders below `inputs`, save it below `folder` and return its card.
 
-    The process's lines are shown as they come. The card holds `metrics`, `losses` (one per epoch) and, for `title`, `pairs`.
+    The process's lines are shown as they come. The card holds `metrics` and `history` (see `epochs.run_epochs`) and, for `title`, `pairs`.
+    Killed and called again with the same data and settings, it goes on after the last finished epoch.
 
     Raises:
         UserError: what the process said when it failed.
     """
-    job = {"name": name, "inputs": inputs, "folder": str(folder), "settings": settings.model_dump(mode="json")}
+    job = {"name": name, "inputs": inputs, "folder": str(folder), "settings": settings.model_dump(mode="json"), "base": base.model_dump()}
     command = [sys.executable, "-m", "fashionrec.embeddings.train", json.dumps(job)]
     # All cores, whatever Spark set for one task. Threads that wait must not spin: beside other work that took four times the CPU.
     environment = {**os.environ, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -47,15 +48,27 @@ def main(job: dict[str, Any]) -> None:
     settings = Embeddings.model_validate(job["settings"])
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("embeddings.device is cuda, but torch finds no GPU here; use --set embeddings.device=cpu")
+    # The same seed gives the same model on the CPU; an operation that could not promise it raises.
+    torch.use_deterministic_algorithms(settings.device == "cpu")
     folder = Path(job["folder"])
     if job["name"] == "id":
-        from fashionrec.embeddings import core
+        from fashionrec.embeddings import core_training
 
-        card = core.train(job["inputs"], folder, dim=settings.dim, settings=settings.core, seed=settings.seed, device=settings.device)
+        card = core_training.train(
+            job["inputs"], folder, dim=settings.dim, settings=settings.core, seed=settings.seed, device=settings.device
+        )
     else:
-        from fashionrec.embeddings import title
+        from fashionrec.embeddings import title_training
 
-        card = title.train(job["inputs"], folder, dim=settings.dim, settings=settings.title, seed=settings.seed, device=settings.device)
+        card = title_training.train(
+            job["inputs"],
+            folder,
+            dim=settings.dim,
+            settings=settings.title,
+            base=BaseLanguageModel.model_validate(job["base"]),
+            seed=settings.seed,
+            device=settings.device,
+        )
     (folder / "card.json").write_text(json.dumps(card, indent=2), encoding="utf-8")
 
 

@@ -118,21 +118,32 @@ class Llm(Section):
 
 
 class Core(Section):
+    encoder: Literal["trm", "ave"]
     epochs: Positive
+    patience: Positive
     batch_size: Positive
     learning_rate: PositiveFloat
     temperature: PositiveFloat
     item_dropout: Share
+    encoder_dropout: Share
     max_actions: Positive
     cold_rate: Share
+    full_softmax_up_to: Positive
+    sampled_items: Positive
 
 
 class Title(Section):
+    encoder: Literal["lstm"] | Annotated[TextEncoder, Field(discriminator="kind")]
+    tokenizer: Literal["catalogue", "llm"]
+    bidirectional: bool
     epochs: Positive
+    patience: Positive
     batch_size: Positive
     learning_rate: PositiveFloat
     margin: PositiveFloat
     max_pairs: Positive
+    noise_rate: Annotated[float, Field(ge=0, lt=1)]
+    mine_every: NotNegative
 
 
 class Embeddings(Section):

@@ -21,15 +21,35 @@ def click(item_id, session="s", at=NOON):
     return action(item_id=item_id, session_id=session, event_at=at)
 
 
-def test_core_reads_the_newest_items_of_train_and_validation_examples_only(spark):
-    actions = [click("a"), search("q"), click("b"), action("purchase", item_id="c")]
-    splits = [{"split": split, "actions": actions} for split in ("train", "validation", "test")]
-    frame = sequences(spark, *splits, {"actions": [search("q")]}, {"split": "score", "actions": actions, "target_item_id": None})
-    assert [(row.split, row.item_ids) for row in core_examples(frame, max_actions=2).orderBy("example_id").collect()] == [
-        ("train", ["b", "c"]),
-        ("validation", ["b", "c"]),
+ITEMS = [click("a"), search("q"), click("b"), action("purchase", item_id="c")]
+
+
+def read_by_core(frame, max_actions=9):
+    rows = core_examples(frame, max_actions=max_actions).orderBy("example_id", "split").collect()
+    return [(row.split, row.item_ids, row.target_item_id) for row in rows]
+
+
+def test_core_reads_the_newest_items_of_train_and_validation_examples(spark):
+    frame = sequences(spark, *({"split": split, "actions": ITEMS} for split in ("train", "validation")), {"actions": [search("q")]})
+    assert [row for row in read_by_core(frame, 2) if row[0] != "path"] == [("train", ["b", "c"], "t"), ("validation", ["b", "c"], "t")]
+    assert ("train", ["a", "b", "c"], "t") in read_by_core(frame)
+
+
+def test_core_learns_a_path_up_to_the_first_purchase_that_is_held_out(spark):
+    held_out = ("score", "test", "validation")
+    users = {
+        "bought twice": {split: [click("z"), click(split)] for split in held_out},
+        "bought once": {split: [click("z"), click(split)] for split in held_out[:2]},
+        "never bought": {"score": [click("z"), search("q"), click("score")]},
+        "clicked once": {"score": [click("z")]},
+    }
+    rows = [
+        {"example_id": f"{user} {split}", "user_id": user, "split": split, "actions": actions}
+        for user, paths in users.items()
+        for split, actions in paths.items()
     ]
-    assert core_examples(frame, max_actions=9).first().item_ids == ["a", "b", "c"]
+    paths = [row for row in read_by_core(sequences(spark, *rows)) if row[0] == "path"]
+    assert paths == [("path", ["z"], "test"), ("path", ["z"], "validation"), ("path", ["z"], "score")]
 
 
 def test_a_pair_is_the_last_search_of_the_session_and_the_title_bought_in_it(spark):

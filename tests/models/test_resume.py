@@ -1,0 +1,134 @@
+"""A training that was killed goes on where it was and ends with the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from fashionrec.embeddings import checkpoint
+from fashionrec.embeddings.epochs import Training, run_epochs
+from fashionrec.embeddings.train import train_in_own_process
+from fashionrec.errors import UserError
+from fashionrec.settings import load_settings
+from tests.models.test_core import PAIRS, follow, write_inputs
+
+KILLED_AFTER = 3
+
+
+BASE = load_settings().llm.base
+
+
+def core_settings(*more):
+    fast = ("core.epochs=8", "core.patience=8", "core.batch_size=16", "core.learning_rate=0.01", "dim=16")
+    return load_settings(overrides=[f"embeddings.{line}" for line in (*fast, *more)]).embeddings
+
+
+def kill_in_the_middle(name, inputs, folder, settings):
+    """Start a training, kill it once three epochs are done, and return how many its lines tell of."""
+    folder.mkdir(parents=True)
+    job = {
+        "name": name,
+        "inputs": str(inputs),
+        "folder": str(folder),
+        "settings": settings.model_dump(mode="json"),
+        "base": BASE.model_dump(),
+    }
+    # As many threads as a training gets: sums of another number of them differ in their last bits.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    command = [sys.executable, "-m", "fashionrec.embeddings.train", json.dumps(job)]
+    done = 0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            done += "epoch" in line and "/8" in line
+            if done == KILLED_AFTER:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    return done
+
+
+@pytest.mark.parametrize("softmax", ["full", "sampled"])
+def test_core_killed_in_the_middle_ends_with_the_same_model(tmp_path, capfd, softmax):
+    write_inputs(tmp_path, follow(PAIRS, 20), follow(PAIRS, 3))
+    settings = core_settings("core.full_softmax_up_to=10", "core.sampled_items=16") if softmax == "sampled" else core_settings()
+    undisturbed, killed = tmp_path / "undisturbed/run", tmp_path / "killed/first"
+    undisturbed.mkdir(parents=True)
+    expected = train_in_own_process("id", str(tmp_path), undisturbed, settings, BASE)
+    kill_in_the_middle("id", tmp_path, killed, settings)
+    assert not (killed / "card.json").exists()
+    # A rerun has another run's folder beside the first.
+    second = killed.with_name("second")
+    second.mkdir()
+    card = train_in_own_process("id", str(tmp_path), second, settings, BASE)
+    assert "goes on after epoch" in capfd.readouterr().out
+    assert (second / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+    assert [row.get("loss") for row in card["history"]] == [row.get("loss") for row in expected["history"]]
+    assert not list(second.parent.glob("checkpoint-*"))
+
+
+def training(learning_rate=0.1):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    optimiser = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    return Training("id", "embeddings.core", model, [optimiser], torch.Generator().manual_seed(0))
+
+
+def steps(run, figures, tmp_path, **settings):
+    """Train a weight towards 1 with the given validation figures, one per validation; return its history."""
+    given = iter(figures)
+
+    def epoch(_, progress):
+        loss = ((run.model.weight - 1) ** 2).sum()
+        run.optimisers[0].zero_grad()
+        loss.backward()
+        run.optimisers[0].step()
+        progress.add(loss.item(), 1)
+
+    plain = {"epochs": 10, "patience": 2, "examples": 1, "saved": tmp_path / "checkpoint-x.safetensors", **settings}
+    return run_epochs(run, train_epoch=epoch, validate=(lambda: {"validation_recall_at_10": next(given)}) if figures else None, **plain)
+
+
+def test_training_ends_when_validation_stops_rising_and_keeps_the_best_epoch(tmp_path):
+    two, all_of_them = training(), training()
+    steps(two, [0.1, 0.2, 0.5], tmp_path, epochs=2, saved=tmp_path / "checkpoint-two.safetensors")
+    history = steps(all_of_them, [0.1, 0.2, 0.5, 0.4, 0.5, 0.9], tmp_path)
+    assert [row["epoch"] for row in history] == [0, 1, 2, 3, 4]
+    assert all_of_them.model.weight.item() == two.model.weight.item()
+
+
+def test_without_validation_all_epochs_are_done(tmp_path):
+    assert [row["epoch"] for row in steps(training(), [], tmp_path)] == list(range(1, 11))
+
+
+def test_validation_below_that_of_the_untrained_model_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"fell from 0.5000 before training to at best 0.4000.*lower embeddings.core.learning_rate"):
+        steps(training(), [0.5, 0.4, 0.3, 0.2], tmp_path)
+
+
+def test_a_checkpoint_of_other_data_is_removed_and_not_read(tmp_path):
+    (tmp_path / "checkpoint-other.safetensors").write_bytes(b"broken")
+    steps(training(), [], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-x.safetensors"]
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    state = {"a": {1: torch.arange(3), "b": [torch.ones(2), 0.5, None]}, "c": {}, "d": "text"}
+    checkpoint.save(tmp_path / "s.safetensors", state)
+    back = checkpoint.load(tmp_path / "s.safetensors")
+    assert torch.equal(back["a"].pop(1), torch.arange(3))
+    assert torch.equal(back["a"]["b"].pop(0), torch.ones(2))
+    assert back == {"a": {"b": [0.5, None]}, "c": {}, "d": "text"}
+
+
+def test_a_fingerprint_changes_with_any_cell_and_any_setting():
+    frame = pd.DataFrame({"items": [["a", "b"], ["c"]], "target": ["x", "y"]})
+    first = checkpoint.fingerprint({"dim": 8}, frame)
+    assert checkpoint.fingerprint({"dim": 8}, frame.copy()) == first
+    others = [frame.assign(target=["x", "z"]), frame.assign(items=[["a", "b"], ["d"]]), frame.iloc[::-1], frame.head(0)]
+    assert len({first, checkpoint.fingerprint({"dim": 9}, frame), *(checkpoint.fingerprint({"dim": 8}, other) for other in others)}) == 6
