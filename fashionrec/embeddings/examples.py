@@ -25,7 +25,7 @@ def core_examples(sequences: DataFrame, *, max_actions: int) -> DataFrame:
             "example_id",
             "split",
             "category",
-            f.expr("slice(all_items, 1, size(all_items) - 1)").alias("item_ids"),
+            f.expr("slice(all_items, 1, greatest(size(all_items) - 1, 0))").alias("item_ids"),
             f.element_at("all_items", -1),
         )
     )

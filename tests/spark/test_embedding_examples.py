@@ -42,6 +42,7 @@ def test_core_learns_a_path_up_to_the_first_purchase_that_is_held_out(spark):
         "bought once": {split: [click("z"), click(split)] for split in held_out[:2]},
         "never bought": {"score": [click("z"), search("q"), click("score")]},
         "clicked once": {"score": [click("z")]},
+        "only searched": {"score": [search("q")]},
     }
     rows = [
         {"example_id": f"{user} {split}", "user_id": user, "split": split, "actions": actions}
