@@ -1,6 +1,6 @@
 """Small rows for tests: a test names the fields that it is about, the rest gets a plain value."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,15 @@ def title_inputs(
     *,
     validation: Sequence[tuple[str, str]] = (),
     phrases: Sequence[str] = (),
+    values: Sequence[Mapping[str, str]] = (),
 ) -> str:
-    """Write what the title model is trained on, pairs of a query and a title and a catalogue; return the folder's name."""
+    """Write what the title model is trained on, pairs of a query and a title and a catalogue with attributes; return the folder's name."""
     columns = ["split", "category", "query", "title"]
     rows = [("train", "x", *pair) for pair in pairs] + [("validation", "x", *pair) for pair in validation]
     pd.DataFrame(rows, columns=columns).assign(paired_at=RUN_DATE).to_parquet(folder / "pairs")
     items = pd.DataFrame({"item_id": [f"{i:04}" for i in range(len(titles))], "title": titles, "category": "x"})
-    items.assign(phrase=list(phrases) or None).to_parquet(folder / "items")
+    entries = [[{"name": name, "value": value} for name, value in row.items()] for row in values] or [[] for _ in titles]
+    items.assign(phrase=list(phrases) or None, values=entries).to_parquet(folder / "items")
     return str(folder)
 
 

@@ -1,205 +1,143 @@
-"""The title model: one LSTM for queries and titles, trained so that a query lies near the titles bought from it (section 4.4).
+"""The title network: one LSTM that places queries and titles in one space (section 4.4), its tokenizer, and how both are kept.
 
 Imports torch: the training process and the workers that encode titles.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fashionrec.embeddings.progress import finite, say
+from fashionrec.embeddings.texts import normalised
 from fashionrec.errors import UserError
-from fashionrec.settings.model import Title as TitleSettings
 
 _VOCABULARY, _MAX_TOKENS = 4000, 64
-_PADDING, _UNKNOWN = 0, 1
-_VALIDATION_PAIRS = 2000  # newest ones, enough for one figure
-_COLLAPSE_SAMPLE = 1000
+_PADDING, _EMPTY, _FIRST = 0, 1, 2  # rows of the embedding before the tokenizer's first token; a text without tokens is _EMPTY
 
 
 class TitleEncoder(nn.Module):
-    """Tokens to a vector: embedding, LSTM, mean and maximum over its states, projection."""
+    """Tokens to a vector: embedding, LSTM, mean and maximum over its states, projection.
 
-    def __init__(self, vocabulary: int, dim: int) -> None:
+    `tokens` is the tokenizer's number of tokens, `dim` the length of the embedding, of the states of each direction and of the result.
+    """
+
+    def __init__(self, tokens: int, dim: int, *, bidirectional: bool) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocabulary, dim, padding_idx=_PADDING)
-        self.lstm = nn.LSTM(dim, dim, batch_first=True)
-        self.project = nn.Linear(2 * dim, dim)
+        self.tokens = nn.Embedding(tokens + _FIRST, dim, padding_idx=_PADDING)
+        self.lstm = nn.LSTM(dim, dim, batch_first=True, bidirectional=bidirectional)
+        self.project = nn.Linear((4 if bidirectional else 2) * dim, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return (batch, dim) float32, L2-normalised, for token ids (batch, length) int64, padded on the right."""
-        states, _ = self.lstm(self.tokens(tokens))
-        real = (tokens != _PADDING).unsqueeze(-1)
-        mean = (states * real).sum(1) / real.sum(1)
-        peak = states.masked_fill(~real, -torch.inf).amax(1)
+        """Return (batch, dim) float32, L2-normalised, for rows of the embedding (batch, length) int64, padded on the right."""
+        real = tokens != _PADDING
+        states = self._states(self.tokens(tokens), real)
+        mean = (states * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True)
+        peak = states.masked_fill(~real.unsqueeze(-1), -torch.inf).amax(1)
         return functional.normalize(self.project(torch.cat([mean, peak], dim=-1)), dim=-1)
 
-
-def train(inputs: str, folder: Path, *, dim: int, settings: TitleSettings, seed: int, device: str) -> dict[str, Any]:
-    """Train on `inputs`/pairs and `inputs`/items, save tokenizer and weights below `folder` and return the card.
-
-    Without a single pair of a query and a purchase (a shop that logs no searches), phrases of attributes stand in for queries;
-    the card says so.
-
-    Raises:
-        UserError: nothing to learn from, a loss that is not a number, or all titles in one place.
-    """
-    from safetensors.torch import save_file
-
-    torch.manual_seed(seed)
-    items = pq.read_table(f"{inputs}/items").to_pandas().sort_values("item_id", ignore_index=True)
-    pairs = pq.read_table(f"{inputs}/pairs").to_pandas()
-    source = "searches" if (pairs.split == "train").any() else "attribute phrases"
-    if source == "attribute phrases":
-        pairs = phrase_pairs(items)
-    pairs = pairs.sort_values(["paired_at", "query", "title"], ascending=[False, True, True], ignore_index=True)
-    learnt, held_out = (pairs[pairs.split == split] for split in ("train", "validation"))
-    if learnt.empty:
-        raise UserError("model title: neither a search that led to a purchase nor an item with colour or attributes: nothing to learn from")
-    tokenizer = train_tokenizer([*items.title, *learnt["query"]])
-    model = TitleEncoder(tokenizer.get_vocab_size(), dim).to(device)
-    losses = fit(model, tokenizer, learnt, settings=settings, seed=seed)
-    _refuse_collapse(encode(model, tokenizer, items.title.drop_duplicates().head(_COLLAPSE_SAMPLE).tolist()))
-    metrics = {"loss": losses[-1], "pairs": min(len(learnt), settings.max_pairs), "validation_pairs": len(held_out)}
-    if len(held_out):
-        metrics["validation_recall_at_10"] = validate(model, tokenizer, held_out.head(_VALIDATION_PAIRS), items)
-    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return {"metrics": metrics, "losses": losses, "pairs": source}
-
-
-def phrase_pairs(items: pd.DataFrame) -> pd.DataFrame:
-    """Return the pair (phrase, title) of each item that has a phrase, in a scattered order; about every twentieth item is held out."""
-    described = items[items.phrase.notna()]
-    scatter = pd.util.hash_pandas_object(described.item_id, index=False)
-    split = np.where(scatter % 20 == 0, "validation", "train")
-    columns = {"split": split, "category": described.category, "query": described.phrase, "title": described.title, "paired_at": scatter}
-    return pd.DataFrame(columns)
+    def _states(self, embedded: Tensor, real: Tensor) -> Tensor:
+        """Return the LSTM's states, (batch, length, dim or 2 dim)."""
+        states: Tensor
+        if self.lstm.bidirectional:
+            # Packed, the way back begins at each text's own last token; unpacked, it would begin in the padding.
+            packed = nn.utils.rnn.pack_padded_sequence(embedded, real.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+            states, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=real.shape[1])
+        else:
+            states, _ = self.lstm(embedded)
+        return states
 
 
 def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
-    """Return a byte-pair tokenizer over lower-cased words of at most 4,000 pieces; 0 is padding, 1 stands for unknown letters."""
+    """Return a byte-pair tokenizer over words of at most 4,000 pieces; letters that no text has become [UNK]."""
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(vocab_size=_VOCABULARY, special_tokens=["[PAD]", "[UNK]"], show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=_VOCABULARY, special_tokens=["[UNK]"], show_progress=False)
     tokenizer.train_from_iterator(sorted(set(texts)), trainer)
     return tokenizer
 
 
-def fit(model: TitleEncoder, tokenizer: Tokenizer, pairs: pd.DataFrame, *, settings: TitleSettings, seed: int) -> list[float]:
-    """Train in place on the first `max_pairs` of pairs (query, title); return the mean loss of each epoch.
+def read_tokenizer(path: str, revision: str) -> Tokenizer:
+    """Return the tokenizer of a base model: a folder with a `tokenizer.json`, or a model's name and revision on a hub.
 
-    What counts as a match is read from ALL pairs, so that no title that was bought from a query is ever its negative.
+    Raises:
+        UserError: there is none that can be read.
     """
-    queries, titles = pd.Series(pd.factorize(pairs["query"].str.lower())[0]), pd.Series(pd.factorize(pairs["title"].str.lower())[0])
-    width = int(titles.max()) + 1
-    matches = np.unique(queries.to_numpy() * width + titles.to_numpy())
-    used = pairs.head(settings.max_pairs)
-    query_tokens, title_tokens = (tokenize(tokenizer, used[column].tolist()) for column in ("query", "title"))
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    device = model.project.weight.device
-    dice = torch.Generator().manual_seed(seed)
-    losses = []
-    for epoch in range(settings.epochs):
-        model.train()
-        total = 0.0
-        order = torch.randperm(len(used), generator=dice).numpy()
-        for start in range(0, len(order), settings.batch_size):
-            mine = order[start : start + settings.batch_size]
-            match = np.isin(queries.to_numpy()[mine][:, None] * width + titles.to_numpy()[mine], matches)
-            optimiser.zero_grad()
-            # Queries and titles in one forward pass of the same network.
-            query, title = model(_pad([*(query_tokens[i] for i in mine), *(title_tokens[i] for i in mine)]).to(device)).chunk(2)
-            loss = triplet_loss(query, title, torch.from_numpy(match).to(device), margin=settings.margin)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            total += loss.item() * len(mine)
-        losses.append(finite(total / len(used), "title", epoch, "embeddings.title.learning_rate"))
-        say("title", epoch, settings.epochs, losses[-1])
-    return losses
+    folder = Path(path)
+    try:
+        if folder.is_dir():
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        else:
+            tokenizer = Tokenizer.from_pretrained(path, revision=revision or "main")
+    except Exception as error:  # the library raises plain Exception for a missing or broken file
+        problem = " ".join(str(error).split())
+        raise UserError(
+            f"model title: llm.base {path} has no readable tokenizer.json: {problem}; set embeddings.title.tokenizer=catalogue, or name "
+            "a base that has one"
+        ) from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
-def hardest(similarity: Tensor, match: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the two hard negatives of each pair of a batch: row of a title for its query, row of a query for its title, (pairs,) int64.
-
-    `similarity` and `match` are (pairs, pairs), query by title. Where all others match, the row points at a match, which
-    `triplet_loss` leaves out.
-    """
-    others = similarity.detach().masked_fill(match, -torch.inf)
-    return others.argmax(1), others.argmax(0)
+def token_count(tokenizer: Tokenizer) -> int:
+    """Return one more than the highest number of a token; a vocabulary may have gaps."""
+    return max(tokenizer.get_vocab().values()) + 1
 
 
-def triplet_loss(queries: Tensor, titles: Tensor, match: Tensor, *, margin: float) -> Tensor:
-    """Return the mean triplet loss over both hard negatives of each pair, in cosine distance; queries and titles are (pairs, dim)."""
-    similarity = queries @ titles.T
-    title, query = hardest(similarity, match)
-    rows = torch.arange(len(queries), device=queries.device)
-    positive = similarity.diagonal()
-    wrong = torch.cat([similarity[rows, title] - positive, similarity[query, rows] - positive])
-    is_negative = ~torch.cat([match[rows, title], match[query, rows]])
-    return (functional.relu(margin + wrong) * is_negative).mean()
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Return each text's rows of the embedding, at least one and at most 64; texts that are equal when normalised have the same."""
+    plain = [normalised(text) for text in texts]
+    return [
+        [token + _FIRST for token in encoding.ids[:_MAX_TOKENS]] or [_EMPTY]
+        for encoding in tokenizer.encode_batch_fast(plain, add_special_tokens=False)
+    ]
 
 
-def validate(model: TitleEncoder, tokenizer: Tokenizer, pairs: pd.DataFrame, items: pd.DataFrame) -> float:
-    """Return the share of pairs whose title is among the ten nearest to its query, of all distinct titles of the category.
-
-    Ties count against it.
-    """
-    hits = 0
-    for category, wanted in pairs.groupby("category"):
-        of_category = items.title[items.category == category]
-        titles = pd.Index(pd.concat([of_category, wanted.title]).unique())
-        similarity = encode(model, tokenizer, wanted["query"].tolist()) @ encode(model, tokenizer, titles.tolist()).T
-        own = similarity[np.arange(len(wanted)), titles.get_indexer(pd.Index(wanted.title))]
-        hits += int(((similarity >= own[:, None]).sum(1) <= 10).sum())
-    return hits / len(pairs)
+def pad(tokens: Sequence[list[int]]) -> Tensor:
+    """Return texts side by side, (texts, longest) int64, padded on the right."""
+    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in tokens], batch_first=True, padding_value=_PADDING)
 
 
 def encode(model: TitleEncoder, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int = 1024) -> NDArray[np.float32]:
     """Return the vectors of texts, (texts, dim) float32, L2-normalised."""
+    return encode_tokens(model, tokenize(tokenizer, texts), batch_size)
+
+
+def encode_tokens(model: TitleEncoder, tokens: Sequence[list[int]], batch_size: int = 1024) -> NDArray[np.float32]:
+    """Return the same for texts as `tokenize` gives them; the network is left as it is, training or not."""
+    was_training = model.training
     model.eval()
-    tokens = tokenize(tokenizer, texts)
-    order = np.argsort([len(t) for t in tokens], kind="stable")
-    vectors = np.empty((len(texts), model.project.out_features), dtype=np.float32)
+    order = np.argsort([len(row) for row in tokens], kind="stable")
+    vectors = np.empty((len(tokens), model.project.out_features), dtype=np.float32)
     # Texts of like length go together, so that little is padded.
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         with torch.inference_mode():
-            vectors[rows] = model(_pad([tokens[i] for i in rows]).to(model.project.weight.device)).cpu().numpy()
+            vectors[rows] = model(pad([tokens[i] for i in rows]).to(model.project.weight.device)).cpu().numpy()
+    model.train(was_training)
     return vectors
 
 
-def _refuse_collapse(vectors: NDArray[np.float32]) -> None:
-    # Hard negatives can push everything into one point: the loss then stays at the margin, and every search returns the same items.
-    if len(vectors) > 1 and np.abs(vectors - vectors[0]).max() < 1e-3:
-        raise UserError("model title: all titles got the same vector; lower embeddings.title.learning_rate or raise batch_size")
+def save(model: TitleEncoder, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write `model.safetensors` (the network's weights, float32) and `tokenizer.json`."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def load(folder: Path) -> tuple[TitleEncoder, Tokenizer]:
     """Return the saved network, on the CPU, and its tokenizer."""
     from safetensors.torch import load_file
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     weights = load_file(folder / "model.safetensors")
-    model = TitleEncoder(*weights["tokens.weight"].shape)
+    rows, dim = weights["tokens.weight"].shape
+    model = TitleEncoder(rows - _FIRST, dim, bidirectional="lstm.weight_ih_l0_reverse" in weights)
     model.load_state_dict(weights)
-    return model.eval(), tokenizer
-
-
-def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of each text, at least one and at most 64."""
-    return [encoding.ids[:_MAX_TOKENS] or [_UNKNOWN] for encoding in tokenizer.encode_batch(list(texts))]
-
-
-def _pad(tokens: Sequence[list[int]]) -> Tensor:
-    return nn.utils.rnn.pad_sequence([torch.tensor(t) for t in tokens], batch_first=True, padding_value=_PADDING)
+    return model.eval(), Tokenizer.from_file(str(folder / "tokenizer.json"))

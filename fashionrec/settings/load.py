@@ -38,14 +38,16 @@ def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ())
     try:
         tree["llm"]["base"] = _read_model(path.parent / str(tree["llm"]["base"]))
         tree["memory"]["encoder"] = _read_model(path.parent / str(tree["memory"]["encoder"]))
+        if (encoder := tree["embeddings"]["title"]["encoder"]) != "lstm":
+            tree["embeddings"]["title"]["encoder"] = _read_model(path.parent / str(encoder))
         for name in ("template", "calendar"):
             tree["prompts"][name] = str((path.parent / str(tree["prompts"][name])).resolve())
         if key_file := tree["ingest"]["user_key_file"]:
             tree["ingest"]["user_key_file"] = str((path.parent / str(key_file)).resolve())
     except (KeyError, TypeError):
         raise SettingsError(
-            f"{path}: llm, memory, prompts and ingest must be sections, with llm.base, memory.encoder, prompts.template and "
-            "prompts.calendar naming files"
+            f"{path}: llm, memory, embeddings.title, prompts and ingest must be sections, with llm.base, memory.encoder, prompts.template "
+            "and prompts.calendar naming files, and embeddings.title.encoder one or lstm"
         ) from None
     try:
         return Settings.model_validate(tree)
@@ -61,7 +63,7 @@ def settings_hash(settings: Settings) -> str:
     for name in ("template", "calendar"):
         tree["prompts"][name] = Path(tree["prompts"][name]).name
     tree["ingest"]["user_key_file"] = Path(settings.ingest.user_key_file).name
-    for model in (tree["llm"]["base"], tree["memory"]["encoder"]):
+    for model in (tree["llm"]["base"], tree["memory"]["encoder"], tree["embeddings"]["title"]["encoder"]):
         if "path" in model:
             model["path"] = Path(model["path"]).name
     text = json.dumps(tree, sort_keys=True)

@@ -81,3 +81,19 @@ def test_a_phrase_is_the_colour_and_the_first_short_attributes(spark):
     ]
     found = {row.item_id: row.phrase for row in catalogue_titles(table_rows(spark, "items", *rows)).collect()}
     assert found == {"a": "black vest top black summer", "b": None, "c": "red"}
+
+
+def test_the_values_of_an_item_are_its_attributes_by_name(spark):
+    rows = [
+        {"item_id": "a", "title": "A", "brand": "Acme", "size": "M", "attributes": {"season": "Summer", "none": None}},
+        {"item_id": "b", "title": "B"},
+        {"item_id": "c", "title": "C", "colour": "Red", "attributes": {"colour": "Dark red"}},
+    ]
+    found = {
+        row.item_id: [tuple(value) for value in row["values"]] for row in catalogue_titles(table_rows(spark, "items", *rows)).collect()
+    }
+    assert found == {
+        "a": [("brand", "Acme"), ("size", "M"), ("season", "Summer")],
+        "b": [],
+        "c": [("colour", "Red"), ("colour", "Dark red")],
+    }

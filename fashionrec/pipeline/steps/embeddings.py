@@ -26,7 +26,7 @@ def train_embeddings(run: Run) -> None:
 def _train(run: Run, name: Name, inputs: str) -> None:
     settings = run.settings.embeddings
     folder = run.models.new_folder(name, run.run_id)
-    card = train_in_own_process(name, inputs, folder, settings)
+    card = train_in_own_process(name, inputs, folder, settings, run.settings.llm.base)
     section = settings.core if name == "id" else settings.title
     params = {"dim": settings.dim, "seed": settings.seed, **section.model_dump()}
     if "pairs" in card:
