@@ -10,12 +10,14 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Series = Mapping[str, Sequence[tuple[date, float]]]
+Epochs = Mapping[str, Sequence[tuple[int, float]]]
 
 # Colours that no chart needs stand for the page's variables until the SVG is written.
 _INK, _MUTED, _GRID, _ACCENT, _QUIET = "#000001", "#000002", "#000003", "#000004", "#000005"
@@ -66,13 +68,56 @@ def line_chart(series: Series, colours: Mapping[str, int], *, percent: bool, lab
         axes.set_xticks(np.array(shown, "datetime64[D]"), labels)
         axes.set_ylim(0, 1.08 * max(value for points in series.values() for _, value in points) or 1)
         axes.margins(x=0.05)
-        axes.locator_params(axis="y", nbins=4)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if percent else f"{value:,g}")
-        axes.grid(axis="y", color=_GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0)
-        axes.spines[["left", "right", "top"]].set_visible(False)
+        _grid(axes, percent)
         return _svg(figure, label)
+
+
+def epoch_chart(series: Epochs, colours: Mapping[str, int], *, kept: int | None, percent: bool, label: str) -> str:
+    """Return one line per name over the epochs of a training; `kept` marks the epoch whose weights were kept."""
+    with _figure(4.4, 2.2) as (figure, axes):
+        if kept is not None:
+            axes.axvline(kept, color=_MUTED, linewidth=1, linestyle=(0, (3, 3)))
+        for name, points in series.items():
+            epochs, values = zip(*sorted(points), strict=True)
+            axes.plot(epochs, values, color=_SERIES[colours[name]], linewidth=2, marker="o", markersize=3.5, solid_capstyle="round")
+            for epoch, value in points:
+                if epoch == kept:
+                    axes.plot([epoch], [value], color=_SERIES[colours[name]], marker="o", markersize=7)
+        axes.set_ylim(0, 1.08 * max(value for points in series.values() for _, value in points) or 1)
+        last = max(epoch for points in series.values() for epoch, _ in points)
+        axes.set_xlim(-0.04 * last, 1.04 * last)
+        axes.locator_params(axis="x", integer=True, nbins=7)
+        axes.set_xlabel("epoch")
+        _grid(axes, percent)
+        return _svg(figure, label)
+
+
+def point_chart(groups: Mapping[str, NDArray[np.float32]], colours: Mapping[str, int], *, label: str) -> str:
+    """Return a dot per item: `groups` holds the places of each name's items, (items, 2); a name without a colour is quiet and lies below.
+
+    Dots are ends of lines without length, a few bytes each; matplotlib would take a hundred.
+    """
+    width, height, margin = 1000, 760, 12
+    places = np.concatenate(list(groups.values()))
+    low, size = places.min(axis=0), np.ptp(places, axis=0)
+    scale = min((width - 2 * margin) / max(size[0], 1e-9), (height - 2 * margin) / max(size[1], 1e-9))
+    centre = (np.array([width, height]) - scale * size) / 2
+    paths = []
+    for name in sorted(groups, key=lambda name: name in colours):
+        colour = f"series-{colours[name]}" if name in colours else "quiet"
+        dots = "".join(f"M{x} {height - y}h0" for x, y in np.rint((groups[name] - low) * scale + centre).astype(int).tolist())
+        paths.append(f'<path d="{dots}" style="stroke: var(--{colour})"><title>{html.escape(name)}</title></path>')
+    drawn = f'<g fill="none" stroke-width="9" stroke-linecap="round" stroke-opacity="0.75">{"".join(paths)}</g>'
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(label)}">{drawn}</svg>'
+
+
+def _grid(axes: "Axes", percent: bool) -> None:
+    axes.locator_params(axis="y", nbins=4)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if percent else f"{value:,g}")
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    axes.spines[["left", "right", "top"]].set_visible(False)
 
 
 @contextmanager

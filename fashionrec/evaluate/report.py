@@ -56,6 +56,7 @@ def write_report(
     synthetic: bool,
     evaluations: Sequence[Row],
     has_characteristics: bool,
+    has_training: bool,
     health: Sequence[Row],
     examples: Sequence[Row],
 ) -> Path:
@@ -66,7 +67,7 @@ def write_report(
         run_date: the day that it is about.
         synthetic: whether the data was made up, which the page then says.
         evaluations, health: rows of the tables.
-        has_characteristics: whether `characteristics.html` is there to be linked to.
+        has_characteristics, has_training: whether `characteristics.html` and `embeddings.html` are there to be linked to.
         examples: a few paths of shoppers: category, earlier_count, actions (at, action, words), answer, parse_error,
             products (rank, item_id, title, source, reason).
     """
@@ -82,6 +83,7 @@ def write_report(
         blocks=_blocks(evaluations),
         bars=_bars(evaluations),
         has_characteristics=has_characteristics,
+        has_training=has_training,
         health=[{**row, "moved": moved(row), "means": _HEALTH.get(row["metric"], row["metric"])} for row in health],
         examples=examples,
     )

@@ -31,6 +31,7 @@ def report(folder, **given):
         "synthetic": False,
         "evaluations": rows,
         "has_characteristics": True,
+        "has_training": True,
         "health": health_rows(figures, {("items", "row_count"): 40.0}),
         "examples": [path],
     }
@@ -92,7 +93,7 @@ def test_the_page_loads_nothing_from_outside(tmp_path):
     page = report(tmp_path)
     assert not re.search(r"https?:|//\w|@import", page)
     links = {value for name, value in Tags(page).attributes if name in ("href", "src", "xlink:href")}
-    assert {link for link in links if not link.startswith("#")} == {"characteristics.html"}
+    assert {link for link in links if not link.startswith("#")} == {"characteristics.html", "embeddings.html"}
 
 
 def test_the_page_of_the_characteristics_is_as_safe_and_needs_nothing_either(tmp_path):
@@ -142,8 +143,9 @@ def test_the_headline_sets_the_system_beside_the_best_simple_method(tmp_path):
 
 
 def test_a_day_with_little_to_show_still_has_a_page(tmp_path):
-    page = report(tmp_path, has_characteristics=False, examples=[], health=[], evaluations=evaluations(fashionrec=0.0))
+    page = report(tmp_path, has_characteristics=False, has_training=False, examples=[], health=[], evaluations=evaluations(fashionrec=0.0))
     assert "characteristics.html" not in page
+    assert "embeddings.html" not in page
     Tags(page)
 
 

@@ -1,10 +1,22 @@
 """Train the models of the ID space and the title space."""
 
+import time
+from collections.abc import Mapping
+from functools import partial
+
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as f
 
 from fashionrec.embeddings.examples import catalogue_titles, core_examples, title_pairs
+from fashionrec.embeddings.spaces import encode_titles, item_vectors
 from fashionrec.embeddings.train import Name, train_in_own_process
+from fashionrec.evaluate.projection import sample_items, with_vectors
+from fashionrec.evaluate.training_report import Trained, write_training
+from fashionrec.pipeline.models import folder_hash
 from fashionrec.pipeline.step import Run, Step
+
+_NAMES: tuple[Name, ...] = ("id", "title")
+_PICTURED = 2000  # items in the report's pictures of the spaces
 
 
 def train_embeddings(run: Run) -> None:
@@ -19,23 +31,43 @@ def train_embeddings(run: Run) -> None:
     }
     for name, frame in exports.items():
         frame.write.mode("overwrite").parquet(f"{inputs}/{name}")
-    _train(run, "id", inputs)
-    _train(run, "title", inputs)
+    _write_report(run, items, {name: _train(run, name, inputs) for name in _NAMES})
 
 
-def _train(run: Run, name: Name, inputs: str) -> None:
+def _write_report(run: Run, items: DataFrame, models: Mapping[Name, Trained]) -> None:
+    counts = items.groupBy("category").agg(f.count("*").alias("item_count")).collect()  # a row per category
+    sample = with_vectors(
+        sample_items(items, count=_PICTURED),
+        id_vectors=partial(item_vectors, models["id"].folder),
+        encode=partial(encode_titles, models["title"].folder),
+    )
+    page = write_training(
+        run.day_folder("reports"),
+        run_date=run.run_date,
+        synthetic=run.synthetic,
+        models=list(models.values()),
+        categories={row["category"]: row["item_count"] for row in counts},
+        sample=sample,
+    )
+    run.figures["page_kib"] = page.stat().st_size // 1024
+
+
+def _train(run: Run, name: Name, inputs: str) -> Trained:
     settings = run.settings.embeddings
     folder = run.models.new_folder(name, run.run_id)
+    start = time.monotonic()
     card = train_in_own_process(name, inputs, folder, settings, run.settings.llm.base)
+    seconds = time.monotonic() - start
     section = settings.core if name == "id" else settings.title
     params = {"dim": settings.dim, "seed": settings.seed, **section.model_dump()}
     if "pairs" in card:
         params["pairs"] = card["pairs"]
         if card["pairs"] != "searches":
             run.warnings.append(f"no search led to a purchase: model title learnt from {card['pairs']} instead of queries")
-    run.models.register(name, folder, params, card["metrics"], run.versions_read)
+    version = run.models.register(name, folder, params, card["metrics"], run.versions_read).version
     shown = ("pairs", "examples", "loss", "validation_recall_at_10")
     run.figures |= {f"{name}_{key}": round(card["metrics"][key], 4) for key in shown if key in card["metrics"]}
+    return Trained(name, version, folder, folder_hash(folder), params, card, seconds)
 
 
 STEPS: tuple[Step, ...] = (

@@ -8,7 +8,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.embeddings.spaces import encode_titles
 from fashionrec.errors import UserError
-from fashionrec.evaluate import characteristics, health
+from fashionrec.evaluate import characteristics, health, training_report
 from fashionrec.evaluate.characteristics_report import write_characteristics
 from fashionrec.evaluate.examples import example_paths
 from fashionrec.evaluate.protocol import CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
@@ -107,12 +107,14 @@ def monitor(run: Run) -> None:
     run.warnings += health.warnings(rows, since)
     schema = "table_name string, metric string, value double, previous double"
     run.write("health", run.spark.createDataFrame([tuple(row.values()) for row in rows], schema))
+    folder = run.day_folder("reports")
     report = write_report(
-        Path(run.path("reports", str(run.run_date))),
+        folder,
         run_date=run.run_date,
         synthetic=run.synthetic,
         evaluations=[row.asDict() for row in run.read("evaluations").collect()],
         has_characteristics=not run.read("characteristics").isEmpty(),
+        has_training=(folder / training_report.PAGE).exists(),
         health=rows,
         examples=example_paths(run.read("sequences"), run.read("generations"), run.read("recommendations"), count=3),
     )
