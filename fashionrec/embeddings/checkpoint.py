@@ -17,8 +17,10 @@ def fingerprint(settings: Mapping[str, Any], *frames: pd.DataFrame) -> str:
     """Return 16 hex digits that change with the settings and with any cell of the frames (in their order)."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for frame in frames:
-        cells = frame.apply(lambda column: column.map(str)) if len(frame) else frame
-        digest.update(pd.util.hash_pandas_object(cells, index=False).to_numpy().tobytes())
+        for name in frame.columns:
+            # The index keeps the rows of what lay in lists apart.
+            cells = frame[name].reset_index(drop=True).explode().map(str)
+            digest.update(pd.util.hash_pandas_object(cells, index=True).to_numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -41,7 +41,8 @@ def train(inputs: str, folder: Path, *, dim: int, settings: CoreSettings, seed: 
     learnt = examples[examples.split != "validation"]
     if learnt.empty:
         raise UserError("model id: no training example holds an item; widen sequences.history_days or lower sequences.min_actions")
-    item_ids = sorted({*learnt.item_ids.explode(), *learnt.target_item_id} & set(items.item_id))
+    # Items that have left the catalogue are learnt, too: they say what the paths that hold them are about.
+    item_ids = sorted({*learnt.item_ids.explode(), *learnt.target_item_id})
     rows = pd.Index(item_ids)
     sampled = len(item_ids) > settings.full_softmax_up_to
     model = Core(len(item_ids), dim=dim, settings=settings, sparse=sampled).to(device)
@@ -181,10 +182,10 @@ def over_sample(model: Core, vectors: Tensor, targets: Tensor, sample: Sample) -
     for certain, so it is not corrected, and it is left out where it was drawn.
     """
     rows, expected = (drawn.to(vectors.device) for drawn in sample.draw())
-    own = (vectors * model.candidates(targets)).sum(-1, keepdim=True) / model.temperature
-    others = vectors @ model.candidates(rows).T / model.temperature - expected
-    logits = torch.cat([own, others.masked_fill(targets[:, None] == rows, -torch.inf)], dim=1)
-    return functional.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")
+    scaled = vectors / model.temperature
+    own = (scaled * model.candidates(targets)).sum(-1)
+    others = torch.addmm(-expected, scaled, model.candidates(rows).T).masked_fill(targets[:, None] == rows, -torch.inf)
+    return (torch.logaddexp(own, others.logsumexp(1)) - own).sum()
 
 
 def with_cold(rows: Tensor, rate: float, dice: torch.Generator) -> Tensor:

@@ -130,5 +130,13 @@ def test_a_fingerprint_changes_with_any_cell_and_any_setting():
     frame = pd.DataFrame({"items": [["a", "b"], ["c"]], "target": ["x", "y"]})
     first = checkpoint.fingerprint({"dim": 8}, frame)
     assert checkpoint.fingerprint({"dim": 8}, frame.copy()) == first
-    others = [frame.assign(target=["x", "z"]), frame.assign(items=[["a", "b"], ["d"]]), frame.iloc[::-1], frame.head(0)]
-    assert len({first, checkpoint.fingerprint({"dim": 9}, frame), *(checkpoint.fingerprint({"dim": 8}, other) for other in others)}) == 6
+    others = [
+        frame.assign(target=["x", "z"]),
+        frame.assign(items=[["a", "b"], ["d"]]),
+        frame.assign(items=[["a"], ["b", "c"]]),
+        frame.assign(items=[[*"abcdefgh" * 400], ["c"]]),
+        frame.assign(items=[[*"abcdefgh" * 200, "!", *"abcdefgh" * 200], ["c"]]),
+        frame.iloc[::-1],
+        frame.head(0),
+    ]
+    assert len({first, checkpoint.fingerprint({"dim": 9}, frame), *(checkpoint.fingerprint({"dim": 8}, other) for other in others)}) == 9
