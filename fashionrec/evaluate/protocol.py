@@ -20,7 +20,7 @@ from fashionrec.evaluate.metrics import (
     reciprocal_rank,
 )
 
-METHODS = ("fashionrec", "id_only", "title_only", "popularity", "last_item", "like_last_item")
+METHODS = ("fashionrec", "id_only", "title_only", "popularity", "last_item", "like_last_item", "core")
 # Scores held at once in one matrix of (batch, items): 64 MiB of float32.
 _MATRIX_CELLS = 2**24
 _RANKED = (
@@ -86,14 +86,15 @@ class Catalogue:
 
 
 def answered_examples(generations: DataFrame, sequences: DataFrame) -> DataFrame:
-    """Return every generated answer to a test example: example_id, category, target_item_id, item_id, title, last_item_id.
+    """Return every generated answer to a test example: example_id, category, target_item_id, item_id, title, session.
 
-    `item_id` and `title` are none where the answer could not be read; `last_item_id` is the last item clicked or bought before the target.
+    `item_id` and `title` are none where the answer could not be read; `session` holds the IDs of the items clicked or bought before the
+    target, oldest to newest.
     """
     touched = f.filter("actions", lambda action: action["item_id"].isNotNull())
-    last = sequences.select("example_id", f.try_element_at(touched, f.lit(-1))["item_id"].alias("last_item_id"))
+    sessions = sequences.select("example_id", f.transform(touched, lambda action: action["item_id"]).alias("session"))
     answers = generations.where("split = 'test'").select("example_id", "category", "target_item_id", "item_id", "title")
-    return answers.join(last, "example_id", "left")
+    return answers.join(sessions, "example_id", "left")
 
 
 def train_purchases(sequences: DataFrame) -> DataFrame:
@@ -114,6 +115,7 @@ def rank_examples(
     *,
     load: Callable[[str], CategoryItems | None],
     encode: Callable[[list[str]], Floats],
+    encode_sessions: Callable[[list[list[str]]], Floats],
     purchases: Mapping[str, Mapping[str, int]],
     m: int,
     k: int,
@@ -124,6 +126,7 @@ def rank_examples(
         examples: see `answered_examples`.
         load: gives a category's items, none where all have left the catalogue; called in Spark's workers, once per task and category.
         encode: gives titles' vectors, (titles, dim) float32; called in Spark's workers.
+        encode_sessions: gives the vectors in the ID space of sessions (not empty), (sessions, dim) float32; called in Spark's workers.
         purchases: per category, training purchases by item.
         m: length of the mixup's head.
         k: cut of recall and NDCG.
@@ -137,31 +140,43 @@ def rank_examples(
                 if name not in held:
                     held.clear()  # rows come sorted by category: one is held at a time
                     held[name] = Catalogue(load(name) or NO_ITEMS, purchases.get(name, {}))
-                yield from _rank_category(rows, held[name], encode, m, k)
+                yield from _rank_category(rows, held[name], encode, encode_sessions, m, k)
 
     spread = examples.repartitionByRange("category", "example_id").sortWithinPartitions("category", "example_id")
     return spread.mapInPandas(rank, _RANKED)
 
 
 def _rank_category(
-    rows: pd.DataFrame, catalogue: Catalogue, encode: Callable[[list[str]], Floats], m: int, k: int
+    rows: pd.DataFrame,
+    catalogue: Catalogue,
+    encode: Callable[[list[str]], Floats],
+    encode_sessions: Callable[[list[list[str]]], Floats],
+    m: int,
+    k: int,
 ) -> Iterator[pd.DataFrame]:
     size = max(1, _MATRIX_CELLS // max(1, catalogue.item_count))
     for start in range(0, len(rows), size):
         part = rows.iloc[start : start + size]
-        columns = {name: [None if pd.isna(value) else str(value) for value in part[name]] for name in part}
+        columns = {name: [None if pd.isna(value) else str(value) for value in part[name]] for name in part.columns.drop("session")}
+        sessions = [[] if session is None else list(session) for session in part.session]
         target, answer = catalogue.positions(columns["target_item_id"]), catalogue.positions(columns["item_id"])
         has_title = np.array([title is not None for title in columns["title"]])
+        has_session = np.array([bool(session) for session in sessions])
         title_queries = np.zeros((len(part), catalogue.titles.dim), np.float32)
+        session_queries = np.zeros((len(part), catalogue.ids.dim), np.float32)
         if has_title.any() and catalogue.item_count:
             title_queries[has_title] = encode([title for title in columns["title"] if title is not None])
+        if has_session.any() and catalogue.item_count:
+            session_queries[has_session] = encode_sessions([session for session in sessions if session])
         ranks = rank_batch(
             catalogue,
             target=target,
             answer=answer,
             has_title=has_title,
             title_queries=title_queries,
-            last=catalogue.positions(columns["last_item_id"]),
+            last=catalogue.positions([session[-1] if session else None for session in sessions]),
+            has_session=has_session,
+            session_queries=session_queries,
             m=m,
         )
         for method, of_method in ranks.items():
@@ -182,18 +197,29 @@ def _rank_category(
 
 
 def rank_batch(
-    catalogue: Catalogue, *, target: Ints, answer: Ints, has_title: Any, title_queries: Floats, last: Ints, m: int
+    catalogue: Catalogue,
+    *,
+    target: Ints,
+    answer: Ints,
+    has_title: Any,
+    title_queries: Floats,
+    last: Ints,
+    has_session: Any,
+    session_queries: Floats,
+    m: int,
 ) -> dict[str, Ints]:
     """Return, per method, the (batch,) ranks of the targets; NOT_RANKED for a target that is not in the catalogue.
 
     `last_item` puts the last item touched before popularity; `like_last_item` takes it for the answer, so it is what a model that only
-    copies would reach.
+    copies would reach. `core` is CORE's own ranking by the session's vector, and popularity's where there is no session.
 
     Args:
         catalogue: the category.
         target, answer, last: (batch,) positions of the purchase to predict, of the answered item and of the last item touched; -1: unknown.
         has_title: (batch,) bool, whether the answer has a title.
         title_queries: (batch, dim) float32 vectors of the answered titles; any where there is none.
+        has_session: (batch,) bool, whether anything was clicked or bought before the target.
+        session_queries: (batch, dim) float32 vectors of sessions in the ID space; any where there is none.
         m: length of the mixup's head.
     """
     if catalogue.item_count == 0:
@@ -207,6 +233,7 @@ def rank_batch(
         "popularity": by_popularity,
         "last_item": np.where(last == target, 1, by_popularity + moved),
         "like_last_item": copied["fashionrec"],
+        "core": np.where(has_session, pessimistic_rank(catalogue.ids.scores(session_queries), target), by_popularity),
     }
     return {method: np.where(target >= 0, rank, NOT_RANKED).astype(np.int64) for method, rank in ranks.items()}
 

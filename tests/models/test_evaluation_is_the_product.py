@@ -51,6 +51,8 @@ def test_every_item_has_its_place_in_the_products_full_list(shop, answer, m):
         has_title=np.ones(ITEMS, bool),
         title_queries=encode(["title 12"] * ITEMS),
         last=np.full(ITEMS, -1),
+        has_session=np.zeros(ITEMS, bool),
+        session_queries=np.zeros((ITEMS, DIM), np.float32),
         m=m,
     )
     assert ranks["fashionrec"].tolist() == [1 + [one.item_id for one in shown].index(item) for item in index.item_ids]

@@ -6,7 +6,7 @@ import pytest
 from fashionrec.evaluate.protocol import METHODS, CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
 from tests.builders import action, table_rows
 
-EXAMPLE = "example_id string, category string, target_item_id string, item_id string, title string, last_item_id string"
+EXAMPLE = "example_id string, category string, target_item_id string, item_id string, title string, session array<string>"
 
 
 def load(category):
@@ -21,17 +21,27 @@ def encode(titles):
     return np.array([[1, 0]] * len(titles), np.float32)
 
 
+def encode_sessions(sessions):
+    """The ID space goes d c b a from a session that ends at d, and b a c d from one that ends at b."""
+    assert all(sessions), "only sessions with items are encoded"
+    return np.array([{"d": [-1, 0], "b": [0.8, 0.6]}.get(session[-1], [0, 0]) for session in sessions], np.float32)
+
+
+def ranked_frame(frame, purchases=None, m=1):
+    return rank_examples(frame, load=load, encode=encode, encode_sessions=encode_sessions, purchases=purchases or {}, m=m, k=2)
+
+
 def ranks(spark, *examples, purchases=None, m=1):
     """Return method -> rank of each example's target, 0 where it is not ranked."""
     rows = [(str(number), "Shoes", *example) for number, example in enumerate(examples)]
     frame = spark.createDataFrame(rows, EXAMPLE)
-    ranked = rank_examples(frame, load=load, encode=encode, purchases={"Shoes": purchases or {}}, m=m, k=2).toPandas()
+    ranked = ranked_frame(frame, {"Shoes": purchases or {}}, m).toPandas()
     ranked["rank"] = [round(1 / value) if value else 0 for value in ranked.reciprocal_rank]
     return {method: rows.sort_values("example_id")["rank"].tolist() for method, rows in ranked.groupby("method")}
 
 
 def test_every_method_ranks_as_counted_by_hand(spark):
-    found = ranks(spark, *((target, "a", "t", "d") for target in "abcd"), purchases={"a": 1, "b": 3, "c": 1})
+    found = ranks(spark, *((target, "a", "t", ["b", "d"]) for target in "abcd"), purchases={"a": 1, "b": 3, "c": 1})
     assert found == {
         "fashionrec": [1, 4, 3, 2],  # a | d c | b
         "id_only": [1, 2, 3, 4],
@@ -39,29 +49,36 @@ def test_every_method_ranks_as_counted_by_hand(spark):
         "popularity": [3, 1, 3, 4],  # a and c tie, each behind the other
         "last_item": [4, 2, 4, 1],  # d first
         "like_last_item": [4, 3, 2, 1],  # d | c b a
+        "core": [4, 3, 2, 1],  # d c b a
     }
 
 
+def test_core_ranks_by_the_session_alone(spark):
+    found = ranks(spark, *((target, "z", None, ["d", "b"]) for target in "abcd"), purchases={"c": 1})
+    assert found["core"] == [2, 1, 3, 4]
+    assert found["core"] not in [found[method] for method in METHODS if method != "core"]
+
+
 def test_an_unknown_id_is_ranked_by_its_title_and_an_unreadable_answer_by_popularity(spark):
-    found = ranks(spark, ("d", "z", "t", None), ("c", None, None, None), purchases={"c": 2, "d": 1})
+    found = ranks(spark, ("d", "z", "t", None), ("c", None, None, []), purchases={"c": 2, "d": 1})
     assert set(found) == set(METHODS)
     assert set(map(tuple, found.values())) == {(2, 1)}
 
 
 def test_a_target_that_left_the_catalogue_counts_as_not_found(spark):
-    assert set(map(tuple, ranks(spark, ("gone", "a", "t", "gone")).values())) == {(0,)}
+    assert set(map(tuple, ranks(spark, ("gone", "a", "t", ["gone"])).values())) == {(0,)}
 
 
 def test_what_the_metrics_stand_on_is_counted(spark):
     rows = [("1", "a", "a"), ("2", "gone", "a"), ("3", "a", "unknown"), ("4", "a", None), ("5", "b", None)]
     frame = spark.createDataFrame([(number, "Shoes", target, answer, None, None) for number, target, answer in rows], EXAMPLE)
-    counted = coverage(rank_examples(frame, load=load, encode=encode, purchases={}, m=1, k=2))
+    counted = coverage(ranked_frame(frame))
     assert counted == {"test_examples": 5, "targets_missing": 1, "answers_malformed": 2, "ids_unknown": 1}
 
 
 def test_a_category_without_items_counts_as_not_found(spark):
-    frame = spark.createDataFrame([("1", "Hats", "a", "a", "t", None)], EXAMPLE)
-    ranked = rank_examples(frame, load=load, encode=encode, purchases={}, m=1, k=2).collect()
+    frame = spark.createDataFrame([("1", "Hats", "a", "a", "t", ["b"])], EXAMPLE)
+    ranked = ranked_frame(frame).collect()
     assert [(row.reciprocal_rank, row.item_count, row.target_known) for row in ranked] == [(0.0, 0, False)] * len(METHODS)
 
 
@@ -72,7 +89,7 @@ def test_popularity_counts_train_targets_only(spark):
     assert [tuple(row) for row in counted.collect()] == [("Shoes", "a", 2)]
 
 
-def test_examples_are_all_test_answers_with_the_last_item_before_the_target(spark):
+def test_examples_are_all_test_answers_with_the_items_before_the_target(spark):
     answers = table_rows(
         spark,
         "generations",
@@ -86,8 +103,8 @@ def test_examples_are_all_test_answers_with_the_last_item_before_the_target(spar
         {"example_id": "1", "actions": [action(item_id="p"), action(item_id="q"), action("search", query="red")]},
         {"example_id": "2", "actions": [action("search", query="red")]},
     )
-    found = answered_examples(answers, paths).orderBy("example_id").select("example_id", "target_item_id", "item_id", "last_item_id")
-    assert [tuple(row) for row in found.collect()] == [("1", "b", "a", "q"), ("2", "c", None, None)]
+    found = answered_examples(answers, paths).orderBy("example_id").select("example_id", "target_item_id", "item_id", "session")
+    assert [tuple(row) for row in found.collect()] == [("1", "b", "a", ["p", "q"]), ("2", "c", None, [])]
 
 
 def test_all_counts_every_example_once_whatever_its_category(spark):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyspark.sql import functions as f
 
-from fashionrec.embeddings.spaces import encode_titles
+from fashionrec.embeddings.spaces import encode_titles, session_vectors
 from fashionrec.errors import UserError
 from fashionrec.evaluate import characteristics, health, training_report
 from fashionrec.evaluate.characteristics_report import write_characteristics
@@ -37,12 +37,12 @@ MONITORED = (
 
 def evaluate(run: Run) -> None:
     """Rank the last purchase of every test path among all items of its category, by the system and by simple methods."""
-    sequences, title = run.read("sequences"), run.model("title")
+    sequences, ids, title = run.read("sequences"), run.model("id"), run.model("title")
     examples = answered_examples(run.read("generations"), sequences)
     if examples.isEmpty():
         raise UserError(f"evaluate: no answers to test prompts on {run.run_date}; generate with test among generation.splits")
     folder = Path(run.path("indexes", str(run.run_date)))
-    check_build(folder, {"title": title.version})
+    check_build(folder, {"id": ids.version, "title": title.version})
     purchases: dict[str, dict[str, int]] = {}
     for row in train_purchases(sequences).toLocalIterator():  # at most one row per item of the catalogue
         purchases.setdefault(row["category"], {})[row["item_id"]] = row["purchase_count"]
@@ -51,6 +51,7 @@ def evaluate(run: Run) -> None:
         examples,
         load=partial(_load, folder),
         encode=partial(encode_titles, title.folder),
+        encode_sessions=partial(session_vectors, ids.folder),
         purchases=purchases,
         m=run.settings.retrieval.mixup_m,
         k=k,
@@ -153,7 +154,7 @@ def _previous_health(run: Run) -> tuple[date | None, dict[health.Key, float]]:
 STEPS: tuple[Step, ...] = (
     Step(
         "evaluate",
-        reads=("generations", "sequences", "indexes", "model/title"),
+        reads=("generations", "sequences", "indexes", "model/id", "model/title"),
         writes=("evaluations",),
         run=evaluate,
         about="Rank the purchases to predict among all items of their category and write the metrics.",
