@@ -11,6 +11,7 @@ from fashionrec.embeddings import title_epochs
 from fashionrec.embeddings.epochs import Training
 from fashionrec.embeddings.title import TitleEncoder, token_count, train_tokenizer
 from fashionrec.embeddings.title_negatives import hardest, matches_of, mine, triplet_loss
+from fashionrec.embeddings.title_recall import noisy_pairs
 from fashionrec.settings import load_settings
 
 SETTINGS = load_settings().embeddings.title.model_copy(update={"epochs": 1, "noise_rate": 0.0, "mine_every": 0})
@@ -104,6 +105,17 @@ def test_noise_is_a_share_of_the_epoch_and_matches_its_own_title(monkeypatch):
     assert pairs == 24
     assert match.diagonal().all()
     assert not match.all()
+
+
+def test_titles_whose_noise_is_validated_on_are_not_garbled_in_training(monkeypatch):
+    drawn, garble = [], title_epochs.noisy_titles
+    monkeypatch.setattr(title_epochs, "noisy_titles", lambda titles, *others: drawn.extend(titles) or garble(titles, *others))
+    titles = [f"Title number {i} of many" for i in range(300)]
+    fit([("red", "A"), ("blue", "B")] * 9, monkeypatch, titles=titles, noise_rate=0.99)
+    items = pd.DataFrame({"title": titles, "category": "x", "values": [{} for _ in titles]})
+    validated = set(noisy_pairs(items, 0).title)
+    assert len(validated) == 60
+    assert set(drawn) == set(titles) - validated
 
 
 def test_mined_texts_join_the_batch_from_the_second_round_on_and_match_what_they_match(monkeypatch):
