@@ -67,7 +67,7 @@ def write_training(
         filters={},
         run_date=run_date,
         synthetic=synthetic,
-        models=[_model(trained, sum(categories.values())) for trained in models],
+        models=[_model(trained, _never_seen(sample, categories)) for trained in models],
         colours=colours,
         quiet=len(categories) - len(colours),
         spaces=[_space(name, sample, colours) for name in _SPACES],
@@ -83,7 +83,14 @@ def kept_row(history: Sequence[Row]) -> Row | None:
     return trained[int(np.argmax([np.mean(row) for row in figures]))] if all(figures) else trained[-1]
 
 
-def _model(trained: Trained, item_count: int) -> dict[str, Any]:
+def _never_seen(sample: pd.DataFrame, categories: Mapping[str, int]) -> str:
+    """Return the share of the catalogue that training never saw: each category's share in the sample, by its number of items."""
+    shares = 1 - sample.groupby("category").trained.mean()
+    share = sum(share * categories[str(category)] for category, share in shares.items()) / max(sum(categories.values()), 1)
+    return f"{'about ' if len(sample) < sum(categories.values()) else ''}{share:.1%}"
+
+
+def _model(trained: Trained, never_seen: str) -> dict[str, Any]:
     """Return what the page says of one model."""
     title, means = _SPACES[trained.name]
     metrics, history = trained.card["metrics"], trained.card["history"]
@@ -94,9 +101,7 @@ def _model(trained: Trained, item_count: int) -> dict[str, Any]:
         if name == trained.name and key in metrics
     ]
     if trained.name == "id":
-        tiles.append(
-            {"value": f"{1 - metrics['items'] / max(item_count, 1):.1%}", "label": "of the catalogue never seen: one vector for all"}
-        )
+        tiles.append({"value": never_seen, "label": "of the catalogue never seen: one vector for all"})
     return {
         "title": title,
         "means": means,

@@ -60,7 +60,6 @@ def test_the_page_says_what_was_reached_kept_and_registered(tmp_path):
     found = page(tmp_path)
     assert "<b>45.7%</b><span>of held-out purchases among the first 10 of all items of their category</span>" in found
     assert "<b>1,234</b>" in found
-    assert "<b>25.0%</b><span>of the catalogue never seen: one vector for all</span>" in found, "30 of 40 items have a vector"
     assert "The dashed line marks epoch 2, whose weights were kept" in found
     assert "3, of which number 2 was kept (loss 2.0000)<" in found
     for words in ("61 s, 800 examples a second", "version 7", "0123abc", "CORE-trm", "all items", "Recall@10 of garbled titles"):
@@ -131,6 +130,13 @@ def test_items_that_training_never_saw_are_left_out_of_the_id_space_and_counted(
     found = page(tmp_path, sample=sample)
     assert "10 items, laid out by PCA; 3 of the sample that training never saw share one vector and are left out" in found
     assert "13 items, laid out by PCA</p>" in found
+
+
+def test_the_share_never_seen_weighs_categories_by_their_items(tmp_path):
+    sample = pd.concat([clusters(10, ["Shoes"]), clusters(10, [EVIL], trained=False)], ignore_index=True)
+    label = "</b><span>of the catalogue never seen: one vector for all</span>"
+    assert f"<b>about 20.0%{label}" in page(tmp_path, sample=sample, categories={"Shoes": 40, EVIL: 10})
+    assert f"<b>50.0%{label}" in page(tmp_path, sample=sample, categories={"Shoes": 10, EVIL: 10})
 
 
 def test_a_space_of_fewer_than_two_items_has_no_picture(tmp_path):
