@@ -31,8 +31,8 @@ from pyspark.sql import functions as f
 from rich.console import Console
 from rich.table import Table
 
-from fashionrec.embeddings.core import Core, load, rank_targets
-from fashionrec.embeddings.core_training import Sessions, fit, train, within
+from fashionrec.embeddings.core import FIRST, Core, load, rank_targets
+from fashionrec.embeddings.core_training import NO_TARGET, Sessions, fit, train, within
 from fashionrec.embeddings.examples import catalogue_titles, core_examples, title_pairs
 from fashionrec.embeddings.spaces import encode_titles
 from fashionrec.embeddings.texts import normalised
@@ -187,8 +187,9 @@ def huge(root: Path, softmax: str) -> dict[str, float]:
     changes = {"epochs": 1, "full_softmax_up_to": HUGE_ITEMS if softmax == "full" else 1}
     settings = load_settings().embeddings.core.model_copy(update=changes)
     if softmax == "full":
-        some = rows[: 2 * settings.batch_size] + 1
-        sessions = Sessions([row[:-1] for row in some], [row[1:] for row in some])
+        some = rows[: 2 * settings.batch_size] + FIRST
+        last = np.where(np.arange(HUGE_ACTIONS - 1) < HUGE_ACTIONS - 2, NO_TARGET, some[:, 1:])
+        sessions = Sessions(list(some[:, :-1]), list(last))
         history = fit(Core(HUGE_ITEMS, dim=HUGE_DIM, settings=settings), sessions, settings=settings, seed=0, saved=root / "checkpoint-0")
     else:
         names = np.array([f"item{number:07}" for number in range(HUGE_ITEMS)], dtype=object)

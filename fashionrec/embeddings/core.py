@@ -171,6 +171,7 @@ def load(folder: Path) -> tuple[Core, "pd.Index[str]", int]:
     settings = CoreSettings.model_validate_json((folder / "core.json").read_text(encoding="utf-8"))
     weights = load_file(folder / "model.safetensors")
     items, dim = weights["table.weight"].shape
-    model = Core(items - FIRST, dim=dim, settings=settings)
+    with torch.device("meta"):  # no memory for weights that are replaced
+        model = Core(items - FIRST, dim=dim, settings=settings)
     model.load_state_dict(weights, assign=True)
     return model.eval(), pd.Index(json.loads((folder / "item_ids.json").read_text(encoding="utf-8"))), settings.max_actions

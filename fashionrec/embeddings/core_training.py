@@ -59,6 +59,7 @@ def train(inputs: str, folder: Path, *, dim: int, settings: CoreSettings, seed: 
         seed=seed,
         saved=saved,
         validate=validate if len(held_out) else None,
+        held_out=len(held_out),
     )
     save(model, item_ids, settings, folder)
     saved.unlink(missing_ok=True)
@@ -93,7 +94,14 @@ def sessions_of(examples: pd.DataFrame, rows: "pd.Index[str]") -> Sessions:
 
 
 def fit(
-    model: Core, sessions: Sessions, *, settings: CoreSettings, seed: int, saved: Path, validate: Callable[[], Figures] | None = None
+    model: Core,
+    sessions: Sessions,
+    *,
+    settings: CoreSettings,
+    seed: int,
+    saved: Path,
+    validate: Callable[[], Figures] | None = None,
+    held_out: int = 0,
 ) -> list[Figures]:
     """Train in place and return one row per epoch; see `epochs.run_epochs`.
 
@@ -103,7 +111,7 @@ def fit(
         settings: see embeddings.core.
         seed: of the order, of what is replaced by the cold item and of the sampled items.
         saved: the checkpoint's file.
-        validate: see `epochs.run_epochs`.
+        validate, held_out: see `epochs.run_epochs`.
     """
     device = model.table.weight.device
     dice = torch.Generator().manual_seed(seed)
@@ -133,6 +141,7 @@ def fit(
         examples=sessions.target_count,
         train_epoch=train_epoch,
         validate=validate,
+        held_out=held_out,
         saved=saved,
     )
 

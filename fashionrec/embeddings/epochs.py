@@ -103,6 +103,7 @@ def run_epochs(
     examples: int,
     train_epoch: Callable[[int, Progress], None],
     validate: Callable[[], Figures] | None,
+    held_out: int,
     saved: Path,
 ) -> list[Figures]:
     """Train in place, leave the best epoch's weights in the model and return one row per epoch.
@@ -116,10 +117,12 @@ def run_epochs(
         examples: of an epoch, for the progress shown.
         train_epoch: trains one epoch (counted from 0), telling its Progress of each step.
         validate: gives the validation figures, higher is better; none where there is nothing to validate on.
+        held_out: how many examples that is.
         saved: the checkpoint's file, which is read where it exists and removed by the caller when the model is safe.
 
     Raises:
-        UserError: the loss is not a number, or no epoch's validation reached the untrained model's.
+        UserError: the loss is not a number, or the best epoch's validation is below the untrained model's by more than chance
+            explains: two standard errors of a share among `held_out` examples.
     """
     history, best = _resume(training, saved)
     if validate and not history:
@@ -141,7 +144,7 @@ def run_epochs(
         say(f"model {training.name}: epoch {epoch + 1}/{epochs}, {_shown(row)}")
     if best:
         before, after = _score(history[0]), _score(best["row"])
-        if after < before:
+        if after < before - held_out**-0.5:
             raise UserError(
                 f"model {training.name}: validation fell from {before:.4f} before training to at best {after:.4f} after it; "
                 f"lower {training.section}.learning_rate"

@@ -87,6 +87,7 @@ def fit(
         train_epoch=train_epoch,
         # Garbled titles alone choose no epoch: an untrained network finds most of them.
         validate=validate if len(held_out) else None,
+        held_out=min(len(held_out), VALIDATION_PAIRS),
         saved=saved,
     )
     return history if len(held_out) else [*history[:-1], history[-1] | validate()]

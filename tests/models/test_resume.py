@@ -90,7 +90,7 @@ def steps(run, figures, tmp_path, **settings):
         run.optimisers[0].step()
         progress.add(loss.item(), 1)
 
-    plain = {"epochs": 10, "patience": 2, "examples": 1, "saved": tmp_path / "checkpoint-x.safetensors", **settings}
+    plain = {"epochs": 10, "patience": 2, "examples": 1, "held_out": 1000, "saved": tmp_path / "checkpoint-x.safetensors", **settings}
     return run_epochs(run, train_epoch=epoch, validate=(lambda: {"validation_recall_at_10": next(given)}) if figures else None, **plain)
 
 
@@ -109,6 +109,9 @@ def test_without_validation_all_epochs_are_done(tmp_path):
 def test_validation_below_that_of_the_untrained_model_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"fell from 0.5000 before training to at best 0.4000.*lower embeddings.core.learning_rate"):
         steps(training(), [0.5, 0.4, 0.3, 0.2], tmp_path)
+    # Among 20 examples such a fall is chance.
+    few = steps(training(), [0.5, 0.4, 0.3, 0.2], tmp_path, held_out=20, saved=tmp_path / "checkpoint-few.safetensors")
+    assert [row["epoch"] for row in few] == [0, 1, 2, 3]
 
 
 def test_a_checkpoint_of_other_data_is_removed_and_not_read(tmp_path):
