@@ -84,6 +84,7 @@ class _Weights(nn.Module):
         self.dropout = nn.Dropout(dropout)
         heads = _HEADS if dim % _HEADS == 0 else 1
         layer = nn.TransformerEncoderLayer(dim, heads, 4 * dim, dropout, activation="gelu", layer_norm_eps=1e-12, batch_first=True)
+        layer.dropout.p = 0.0  # between the two linear layers the published model has none
         self.encoder = nn.TransformerEncoder(layer, _LAYERS, enable_nested_tensor=False)
         self.logit = nn.Linear(dim, 1)
 

@@ -63,6 +63,7 @@ def test_equal_vectors_have_equal_scores_to_the_last_bit():
     vectors_ = unit(dice.normal(size=(1001, 64)))
     same = dice.choice(1001, 300, replace=False)
     vectors_[same] = vectors_[same[0]]
-    scores = Space(vectors_).scores(unit(dice.normal(size=(64, 64))))
-    assert all(len(np.unique(row[same])) == 1 for row in scores)
-    assert any(len(np.unique(row[same])) > 1 for row in unit(dice.normal(size=(64, 64))) @ vectors_.T), "else this proves nothing"
+    space, queries = Space(vectors_), unit(dice.normal(size=(64, 64)))
+    assert all(len(np.unique(row[same])) == 1 for row in space.scores(queries))
+    # Whether a product over all of them would differ hangs on the machine's matrix library; that each is multiplied once does not.
+    assert len(space._distinct) == 1001 - 299

@@ -87,9 +87,17 @@ def test_the_model_answered_in_its_format(table):
 def test_the_evaluation_ranks_all_items_of_the_category(table):
     items = {row.category: row["count"] for row in table("items").groupBy("category").count().collect()}
     rows = table("evaluations").where("category <> 'all'").collect()
-    assert {row.method for row in rows} >= {"fashionrec", "id_only", "title_only", "popularity", "last_item"}
+    assert {row.method for row in rows} == {*("fashionrec", "id_only", "title_only", "popularity", "last_item", "like_last_item", "core")}
     assert {row.metric for row in rows} == {"recall@10", "ndcg@10", "mrr"}
     assert all(row.item_count == items[row.category] for row in rows)
+
+
+def test_the_training_of_both_spaces_has_a_page_that_the_days_report_links(demo):
+    reports = demo[0] / "reports" / str(RUN_DATE)
+    page = (reports / "embeddings.html").read_text()
+    assert "synthetic" in page
+    assert page.count("<svg") >= 4
+    assert "embeddings.html" in (reports / "report.html").read_text()
 
 
 def test_show_prints_the_journey_the_prompt_the_answer_and_the_products(demo):
