@@ -33,7 +33,7 @@ from rich.table import Table
 
 from fashionrec.embeddings.core import FIRST, Core, load, rank_targets
 from fashionrec.embeddings.core_training import NO_TARGET, Sessions, fit, train, within
-from fashionrec.embeddings.examples import catalogue_titles, core_examples, title_pairs
+from fashionrec.embeddings.examples import catalogue_titles, core_examples, title_pairs, training_inputs
 from fashionrec.embeddings.spaces import encode_titles
 from fashionrec.embeddings.texts import normalised
 from fashionrec.embeddings.title_recall import noisy_pairs, recall_at_10
@@ -92,11 +92,14 @@ def synthetic_figures(root: Path, scale: float, console: Console) -> dict[str, f
         seed=2,
     )
     figures = trained_figures(run, "synthetic shop", console)
-    sampled = settings.embeddings.core.model_copy(update={"full_softmax_up_to": 1, "sampled_items": max(64, figures["core_items"] // 8)})
+    core, gap = settings.embeddings.core, settings.sequences.session_gap_minutes
+    sampled = core.model_copy(update={"full_softmax_up_to": 1, "sampled_items": max(64, figures["core_items"] // 8)})
     folder = root / "sampled"
     folder.mkdir()
-    inputs = run.path("lake", "_staging", run.run_id, "embeddings")
-    card = train(inputs, folder, dim=settings.embeddings.dim, settings=sampled, seed=settings.embeddings.seed, device="cpu")
+    inputs = training_inputs(run.read("sequences"), run.read("items"), max_actions=core.max_actions, session_gap_minutes=gap)
+    for name, frame in inputs.items():
+        frame.write.parquet(str(root / "inputs" / name))
+    card = train(str(root / "inputs"), folder, dim=settings.embeddings.dim, settings=sampled, seed=settings.embeddings.seed, device="cpu")
     found = np.mean(within(core_ranks(run, folder)[0], 10))
     console.print(
         f"CORE by {sampled.sampled_items} sampled items of {figures['core_items']}: Recall@10 {found:.4f}, {_rate(card):,.0f} examples/s"

@@ -4,36 +4,51 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as f
 
 
-def core_examples(sequences: DataFrame, *, max_actions: int) -> DataFrame:
-    """Return what CORE learns from and is validated on: the train and validation examples, and each shopper's path up to the training cut.
+def training_inputs(sequences: DataFrame, items: DataFrame, *, max_actions: int, session_gap_minutes: int) -> dict[str, DataFrame]:
+    """Return what the training processes read, by the name of its Parquet folder."""
+    return {
+        "examples": core_examples(sequences, max_actions=max_actions),
+        "pairs": title_pairs(sequences, session_gap_minutes=session_gap_minutes),
+        "items": catalogue_titles(items),
+    }
 
-    The path of a shopper and category ends before the first purchase that is held out (validation, else test, else the end of the run date);
-    its next clicks and purchases are learnt one by one, so that items that nobody bought yet are learnt too.
+
+def core_examples(sequences: DataFrame, *, max_actions: int) -> DataFrame:
+    """Return what CORE learns from and is validated on: train and validation examples, and each shopper's path up to the training cut.
+
+    The path of a shopper and category ends before the first purchase that is held out (validation, else test; without any, with the run
+    date); its next clicks and purchases are learnt one by one, so that items that nobody bought yet are learnt too. Earlier clicks on what
+    the shopper's held-out purchases are of are in nothing that is learnt, as they are not in the evaluation's inputs.
     Columns: example_id, split (train, validation, or path), category, item_ids (clicks and purchases oldest to newest, the newest
     `max_actions`, at least one), target_item_id (of a path: its last item).
     """
-    items = f.transform(f.filter("actions", lambda a: a["item_id"].isNotNull()), lambda a: a["item_id"])
-    held_out = f.array_position(f.array(f.lit("validation"), f.lit("test"), f.lit("score")), f.col("split"))
-    first = f.row_number().over(Window.partitionBy("user_id", "category").orderBy(held_out))
-    paths = (
-        sequences.where("split <> 'train'")
-        .withColumn("place", first)
-        .where("place = 1")
-        .select("example_id", f.lit("path").alias("split"), "category", items.alias("all_items"))
-        .where("size(all_items) > 1")
-        .select(
-            "example_id",
-            "split",
-            "category",
-            f.expr("slice(all_items, 1, greatest(size(all_items) - 1, 0))").alias("item_ids"),
-            f.element_at("all_items", -1),
-        )
+    shopper = Window.partitionBy("user_id", "category")
+    first = f.array_position(f.array(*map(f.lit, ("validation", "test", "score", "train"))), f.col("split"))
+    held_out = f.when(f.col("split").isin("validation", "test"), f.col("target_item_id"))
+    rows = sequences.select(
+        "example_id",
+        "split",
+        "category",
+        "target_item_id",
+        f.transform(f.filter("actions", lambda a: a["item_id"].isNotNull()), lambda a: a["item_id"]).alias("item_ids"),
+        f.collect_set(held_out).over(shopper).alias("held_out"),
+        f.row_number().over(shopper.orderBy(first)).alias("place"),
     )
-    examples = sequences.where("split IN ('train', 'validation')").select(
-        "example_id", "split", "category", items.alias("item_ids"), "target_item_id"
+    known = rows.withColumn("item_ids", f.filter("item_ids", lambda item: ~f.array_contains("held_out", item)))
+    paths = (
+        known.where("split <> 'train' AND place = 1 AND size(item_ids) > 1")
+        .withColumns({"split": f.lit("path"), "target_item_id": f.element_at("item_ids", -1)})
+        # Spark may cut before it filters, and a slice of less than nothing is an error.
+        .withColumn("item_ids", f.expr("slice(item_ids, 1, greatest(size(item_ids) - 1, 0))"))
     )
     newest = f.slice("item_ids", f.greatest(f.size("item_ids") - max_actions + 1, f.lit(1)), max_actions)
-    return examples.union(paths).withColumn("item_ids", newest).where(f.size("item_ids") > 0)
+    return (
+        known.where("split = 'train'")
+        .union(rows.where("split = 'validation'"))
+        .union(paths)
+        .select("example_id", "split", "category", newest.alias("item_ids"), "target_item_id")
+        .where(f.size("item_ids") > 0)
+    )
 
 
 def title_pairs(sequences: DataFrame, *, session_gap_minutes: int) -> DataFrame:

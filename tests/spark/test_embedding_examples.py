@@ -35,6 +35,24 @@ def test_core_reads_the_newest_items_of_train_and_validation_examples(spark):
     assert ("train", ["a", "b", "c"], "t") in read_by_core(frame)
 
 
+def test_clicks_on_what_is_bought_in_a_held_out_purchase_are_in_nothing_that_is_learnt(spark):
+    paths = {
+        "train": [click("v"), click("a"), click("b")],
+        "validation": [click("a"), click("t"), click("b"), click("c")],
+        "test": [click("a"), click("b"), click("c"), action("purchase", item_id="v")],
+    }
+    targets = {"train": "p", "validation": "v", "test": "t"}
+    rows = [{"split": split, "actions": actions, "target_item_id": targets[split]} for split, actions in paths.items()]
+    another = {"user_id": "another", "split": "train", "actions": [click("v"), click("t")]}
+    assert read_by_core(sequences(spark, *rows, another)) == [
+        ("train", ["a", "b"], "p"),
+        # The input of the validation is that of the evaluation.
+        ("path", ["a", "b"], "c"),
+        ("validation", ["a", "t", "b", "c"], "v"),
+        ("train", ["v", "t"], "t"),
+    ]
+
+
 def test_core_learns_a_path_up_to_the_first_purchase_that_is_held_out(spark):
     held_out = ("score", "test", "validation")
     users = {

@@ -7,7 +7,7 @@ from functools import partial
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from fashionrec.embeddings.examples import catalogue_titles, core_examples, title_pairs
+from fashionrec.embeddings.examples import training_inputs
 from fashionrec.embeddings.spaces import encode_titles, item_vectors
 from fashionrec.embeddings.train import Name, train_in_own_process
 from fashionrec.evaluate.projection import sample_items, with_vectors
@@ -24,11 +24,12 @@ def train_embeddings(run: Run) -> None:
     sequences, items = run.read("sequences"), run.read("items")
     settings = run.settings
     inputs = run.path("lake", "_staging", run.run_id, "embeddings")
-    exports: dict[str, DataFrame] = {
-        "examples": core_examples(sequences, max_actions=settings.embeddings.core.max_actions),
-        "pairs": title_pairs(sequences, session_gap_minutes=settings.sequences.session_gap_minutes),
-        "items": catalogue_titles(items),
-    }
+    exports = training_inputs(
+        sequences,
+        items,
+        max_actions=settings.embeddings.core.max_actions,
+        session_gap_minutes=settings.sequences.session_gap_minutes,
+    )
     for name, frame in exports.items():
         frame.write.mode("overwrite").parquet(f"{inputs}/{name}")
     _write_report(run, items, {name: _train(run, name, inputs) for name in _NAMES})
