@@ -19,10 +19,10 @@ from random import Random
 from pyspark.sql import functions as f
 from rich.console import Console
 
+from fashionrec.encoders.text import load_encoder
 from fashionrec.ingest.world import make_world
 from fashionrec.lake.session import spark_session
 from fashionrec.llm.tiny_text import KINDS, random_query, random_title
-from fashionrec.encoders.text import load_encoder
 from fashionrec.memory.query_index import build_query_indexes, open_query_index
 from fashionrec.memory.vectors import embed_queries
 from fashionrec.pipeline import demo

@@ -18,7 +18,7 @@ from torch.nn import LinearCrossEntropyOptions, functional
 
 from fashionrec.embeddings import checkpoint
 from fashionrec.embeddings.core import MAX_SCORES, PADDING, Core, pad, rank_targets, rows_of, save, table_rows
-from fashionrec.embeddings.epochs import Figures, Progress, Training, best_row, run_epochs
+from fashionrec.embeddings.epochs import Figures, Progress, Training, kept_figures, run_epochs
 from fashionrec.embeddings.spaces import COLD
 from fashionrec.errors import UserError
 from fashionrec.settings.model import Core as CoreSettings
@@ -63,8 +63,7 @@ def train(inputs: str, folder: Path, *, dim: int, settings: CoreSettings, seed: 
     )
     save(model, item_ids, settings, folder)
     saved.unlink(missing_ok=True)
-    kept = {key: value for key, value in best_row(history).items() if key != "epoch"}
-    metrics = {**kept, "examples": len(learnt), "items": len(item_ids), "validation_examples": len(held_out)}
+    metrics = {**kept_figures(history), "examples": len(learnt), "items": len(item_ids), "validation_examples": len(held_out)}
     return {"metrics": metrics, "history": history, "softmax": "sampled" if sampled else "full"}
 
 

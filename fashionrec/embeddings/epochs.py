@@ -154,10 +154,11 @@ def run_epochs(
     return history
 
 
-def best_row(history: Sequence[Figures]) -> Figures:
-    """Return the row of the epoch whose weights are kept."""
+def kept_figures(history: Sequence[Figures]) -> Figures:
+    """Return the row of the epoch whose weights are kept, its number as `kept_epoch`."""
     trained = [row for row in history if "loss" in row]
-    return max(trained, key=_score) if len(trained) < len(history) else trained[-1]
+    kept = max(trained, key=_score) if len(trained) < len(history) else trained[-1]
+    return {"kept_epoch" if key == "epoch" else key: value for key, value in kept.items()}
 
 
 def say(line: str) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fashionrec.embeddings import title
 from fashionrec.embeddings.checkpoint import fingerprint
-from fashionrec.embeddings.epochs import Training, best_row, say
+from fashionrec.embeddings.epochs import Training, kept_figures, say
 from fashionrec.embeddings.title_encoder import encode_texts, write_encoder
 from fashionrec.embeddings.title_epochs import VALIDATION_PAIRS, fit
 from fashionrec.embeddings.title_recall import figures, noisy_pairs
@@ -62,10 +62,9 @@ def train(
     _refuse_collapse(title.encode(model, tokenizer, items.title.drop_duplicates().head(_COLLAPSE_SAMPLE).tolist()))
     title.save(model, tokenizer, folder)
     saved.unlink(missing_ok=True)
-    kept = {key: value for key, value in best_row(history).items() if key != "epoch"}
     counts = {"pairs": min(len(learnt), settings.max_pairs), "validation_pairs": len(held_out)}
     left_out = {name: float(count) for name, count in training.memory.items() if name.startswith("left_out")}
-    return {"metrics": {**kept, **counts, **left_out}, "history": history, "pairs": source}
+    return {"metrics": {**kept_figures(history), **counts, **left_out}, "history": history, "pairs": source}
 
 
 def phrase_pairs(items: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The encoders of short texts (queries, titles) behind one interface: hashed n-grams, CLIP's text tower (paper section 4.2), a sentence encoder.
+"""Encoders of short texts (queries, titles) behind one interface: hashed n-grams, CLIP's text tower (paper section 4.2), sentence encoders.
 
 An encoder is known by its name and revision, which are stored beside its vectors; the model itself is loaded where the first text is
 encoded, once per process. Its revision says what the vectors come from: the hub's commit, or a hash of a folder's files.
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fashionrec.errors import UserError
 from fashionrec.encoders import ngram
+from fashionrec.errors import UserError
 from fashionrec.settings.model import ModelEncoder, TextEncoder
 
 # (texts,) -> (texts, dim) float32, L2-normalised.
@@ -79,7 +79,9 @@ def _encode(encoder: Encoder) -> Encode:
         raise EncoderError(f"text encoder {settings.path}: {error}; install the extra: pip install 'fashionrec[train]'") from None
     except Exception as error:
         # Libraries raise whatever a broken file makes them stumble over.
-        raise EncoderError(f"text encoder {settings.path}: cannot be loaded: {_first_line(error)}; check its file in conf/encoders") from error
+        raise EncoderError(
+            f"text encoder {settings.path}: cannot be loaded: {_first_line(error)}; check its file in conf/encoders"
+        ) from error
 
 
 def _clip(folder: Path, settings: ModelEncoder) -> Encode:
@@ -175,7 +177,9 @@ def _not_found(settings: ModelEncoder, what: str, error: Exception) -> str:
 def _content_hash(folder: Path, kind: str) -> str:
     """Return 16 hex digits that change with any file of a model's folder that its vectors may depend on."""
     if not (folder / _MARKS[kind]).is_file():
-        raise EncoderError(f"text encoder {folder}: has no {_MARKS[kind]}, so it is no model of the kind {kind}; check its file in conf/encoders")
+        raise EncoderError(
+            f"text encoder {folder}: has no {_MARKS[kind]}, so it is no model of the kind {kind}; check its file in conf/encoders"
+        )
     files = sorted(path for pattern in _FILES for path in folder.rglob(pattern))
     digests = {}
     for path in files:

@@ -74,15 +74,6 @@ def write_training(
     )
 
 
-def kept_row(history: Sequence[Row]) -> Row | None:
-    """Return the row of the epoch whose weights were kept, by the rule of `embeddings.epochs` (which needs torch); none if untrained."""
-    trained = [row for row in history if "loss" in row]
-    if not trained:
-        return None
-    figures = [[value for name, value in row.items() if name.startswith("validation_")] for row in trained]
-    return trained[int(np.argmax([np.mean(row) for row in figures]))] if all(figures) else trained[-1]
-
-
 def _never_seen(sample: pd.DataFrame, categories: Mapping[str, int]) -> str:
     """Return the share of the catalogue that training never saw: each category's share in the sample, by its number of items."""
     shares = 1 - sample.groupby("category").trained.mean()
@@ -94,7 +85,7 @@ def _model(trained: Trained, never_seen: str) -> dict[str, Any]:
     """Return what the page says of one model."""
     title, means = _SPACES[trained.name]
     metrics, history = trained.card["metrics"], trained.card["history"]
-    kept = kept_row(history)
+    kept = next((row for row in history if row["epoch"] == metrics.get("kept_epoch")), None)
     tiles = [
         {"value": f"{metrics[key]:.1%}" if key.startswith("validation_") else f"{metrics[key]:,.0f}", "label": label}
         for (name, key), label in _FIGURES.items()

@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
+from fashionrec.encoders.text import Encoder
 from fashionrec.errors import UserError
 from fashionrec.lake.folders import new_staging, slug, swap_in
-from fashionrec.encoders.text import Encoder
 from fashionrec.memory.query_search import CHUNK, QueryIndex
 
 RECALL = 0.98

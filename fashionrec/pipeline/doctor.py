@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from fashionrec.encoders.text import load_encoder
 from fashionrec.errors import UserError
 from fashionrec.ingest.pseudonyms import VARIABLE, is_demo_key, load_key
 from fashionrec.lake.jars import delta_jars
 from fashionrec.lake.session import java_version
-from fashionrec.encoders.text import load_encoder
 from fashionrec.prompts import load_calendar, load_template
 from fashionrec.settings import Settings
 

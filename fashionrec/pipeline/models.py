@@ -25,6 +25,7 @@ class ModelVersion:
     name: str
     version: str
     folder: Path
+    sha256: str
 
     @property
     def label(self) -> str:
@@ -74,11 +75,12 @@ class ModelRegistry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        tags = {"sha256": folder_hash(folder), **{f"input.{key}": str(value) for key, value in inputs.items()}}
+        sha256 = folder_hash(folder)
+        tags = {"sha256": sha256, **{f"input.{key}": str(value) for key, value in inputs.items()}}
         version = client.create_model_version(name, f"file://{folder}", run.info.run_id, tags=tags)
         client.set_registered_model_alias(name, "champion", version.version)
         client.set_terminated(run.info.run_id)
-        return ModelVersion(name, str(version.version), folder)
+        return ModelVersion(name, str(version.version), folder, sha256)
 
     def champion(self, name: str) -> ModelVersion:
         """Return the version that the alias champion names, its files checked against the hash of its registration.
@@ -95,7 +97,7 @@ class ModelRegistry:
         folder = Path(str(version.source).removeprefix("file://"))
         if not folder.is_dir() or folder_hash(folder) != version.tags["sha256"]:
             raise ModelError(f"model {name}@{version.version}: files under {folder} are missing or changed since training; train again")
-        return ModelVersion(name, str(version.version), folder)
+        return ModelVersion(name, str(version.version), folder, version.tags["sha256"])
 
 
 def folder_hash(folder: Path) -> str:

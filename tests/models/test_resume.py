@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fashionrec.embeddings import checkpoint
-from fashionrec.embeddings.epochs import Training, run_epochs
+from fashionrec.embeddings.epochs import Training, kept_figures, run_epochs
 from fashionrec.embeddings.train import train_in_own_process
 from fashionrec.errors import UserError
 from fashionrec.settings import load_settings
@@ -100,10 +100,13 @@ def test_training_ends_when_validation_stops_rising_and_keeps_the_best_epoch(tmp
     history = steps(all_of_them, [0.1, 0.2, 0.5, 0.4, 0.5, 0.9], tmp_path)
     assert [row["epoch"] for row in history] == [0, 1, 2, 3, 4]
     assert all_of_them.model.weight.item() == two.model.weight.item()
+    assert kept_figures(history)["kept_epoch"] == 2
 
 
 def test_without_validation_all_epochs_are_done(tmp_path):
-    assert [row["epoch"] for row in steps(training(), [], tmp_path)] == list(range(1, 11))
+    history = steps(training(), [], tmp_path)
+    assert [row["epoch"] for row in history] == list(range(1, 11))
+    assert kept_figures(history)["kept_epoch"] == 10
 
 
 def test_validation_below_that_of_the_untrained_model_is_an_error(tmp_path):

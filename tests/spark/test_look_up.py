@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pyspark.errors import PythonException
 
-from fashionrec.memory import asked_queries, hit_rates, look_up, remembered_queries, wanted_queries
-from fashionrec.encoders.text import load_encoder
 from fashionrec.encoders.ngram import encode
+from fashionrec.encoders.text import load_encoder
+from fashionrec.memory import asked_queries, hit_rates, look_up, remembered_queries, wanted_queries
 from fashionrec.memory.query_index import build_query_indexes
 from fashionrec.settings import load_settings
 from tests.builders import action, table_rows

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as f
 
-from fashionrec.lake.spec import table_spec
-from fashionrec.lake.tables import changed_days, create_table, replace_days
 from fashionrec.encoders import ngram
 from fashionrec.encoders.text import Encoder, load_encoder
+from fashionrec.lake.spec import table_spec
+from fashionrec.lake.tables import changed_days, create_table, replace_days
 from fashionrec.memory.vectors import current_vectors, embed_queries, missing_queries
 from fashionrec.settings.model import NgramEncoder
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fashionrec.encoders import ngram
-from fashionrec.encoders.text import EncoderError, load_encoder
 from fashionrec.encoders.ngram import encode
+from fashionrec.encoders.text import EncoderError, load_encoder
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.settings import SettingsError, load_settings, settings_hash
 

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fashionrec.embeddings import epochs
 from fashionrec.evaluate.projection import project, trust
-from fashionrec.evaluate.training_report import Trained, kept_row, write_training
+from fashionrec.evaluate.training_report import Trained, write_training
 from tests.unit.test_report import EVIL, Tags
 
 HISTORY = [
@@ -22,13 +21,13 @@ HISTORY = [
 
 
 def ids(**card):
-    metrics = {"validation_recall_at_10": 0.4567, "examples": 1234, "items": 30}
+    metrics = {"kept_epoch": 2, "validation_recall_at_10": 0.4567, "examples": 1234, "items": 30}
     given = {"metrics": metrics, "history": HISTORY, "softmax": "full", **card}
     return Trained("id", "7", Path("id"), "0123abc", {"encoder": "trm", "epochs": 30}, given, 61.0)
 
 
 def titles(**card):
-    given = {"metrics": {"validation_recall_at_10": 0.1, "pairs": 55}, "history": HISTORY, "pairs": "searches", **card}
+    given = {"metrics": {"kept_epoch": 2, "validation_recall_at_10": 0.1, "pairs": 55}, "history": HISTORY, "pairs": "searches", **card}
     return Trained("title", "8", Path("title"), "4567def", {"epochs": 3}, given, 5.0)
 
 
@@ -66,13 +65,6 @@ def test_the_page_says_what_was_reached_kept_and_registered(tmp_path):
         assert words in found
 
 
-def test_the_epoch_kept_is_the_one_that_training_keeps():
-    plain = [{name: value for name, value in row.items() if not name.startswith("validation_")} for row in HISTORY[1:]]
-    for history in (HISTORY, HISTORY[:3], plain):
-        assert kept_row(history) == epochs.best_row(history)
-    assert kept_row([]) is None
-
-
 def test_the_last_epoch_allowed_is_said_to_be_the_last(tmp_path):
     assert "the last that is allowed, more might do better" in page(tmp_path, titles()._replace(params={"epochs": 2}))
     assert "the last that is allowed" not in page(tmp_path, titles())
@@ -90,7 +82,7 @@ def test_an_encoder_taken_as_it_is_has_no_curves(tmp_path):
 
 
 def test_a_training_without_validation_says_that_nothing_chose_its_epoch(tmp_path):
-    found = page(tmp_path, titles(metrics={"pairs": 5}, history=[{"epoch": 1, "loss": 1.0, "examples_per_second": 9.0}]))
+    found = page(tmp_path, titles(metrics={"pairs": 5, "kept_epoch": 1}, history=[{"epoch": 1, "loss": 1.0, "examples_per_second": 9.0}]))
     assert "marks epoch 1, whose weights were kept, the last: nothing was held out to choose by." in found
 
 

@@ -12,7 +12,6 @@ from fashionrec.embeddings.spaces import encode_titles, item_vectors
 from fashionrec.embeddings.train import Name, train_in_own_process
 from fashionrec.evaluate.projection import sample_items, with_vectors
 from fashionrec.evaluate.training_report import Trained, write_training
-from fashionrec.pipeline.models import folder_hash
 from fashionrec.pipeline.step import Run, Step
 
 _NAMES: tuple[Name, ...] = ("id", "title")
@@ -65,10 +64,10 @@ def _train(run: Run, name: Name, inputs: str) -> Trained:
         params["pairs"] = card["pairs"]
         if card["pairs"] != "searches":
             run.warnings.append(f"no search led to a purchase: model title learnt from {card['pairs']} instead of queries")
-    version = run.models.register(name, folder, params, card["metrics"], run.versions_read).version
+    version = run.models.register(name, folder, params, card["metrics"], run.versions_read)
     shown = ("pairs", "examples", "loss", "validation_recall_at_10")
     run.figures |= {f"{name}_{key}": round(card["metrics"][key], 4) for key in shown if key in card["metrics"]}
-    return Trained(name, version, folder, folder_hash(folder), params, card, seconds)
+    return Trained(name, version.version, folder, version.sha256, params, card, seconds)
 
 
 STEPS: tuple[Step, ...] = (
