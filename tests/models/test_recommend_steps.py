@@ -41,7 +41,15 @@ def examples():
         actions = [action("search", query=f"{item['colour']} {noun}"), action(item_id=before)]
         target = {"target_item_id": item["item_id"], "target_title": item["title"], "target_at": datetime(2026, 2, 28, 12, 5, tzinfo=UTC)}
         for split in ("train", "validation") if number % 4 == 0 else ("train",):
-            yield {"example_id": f"{split}{number}", "category": item["category"], "split": split, "actions": actions, **target}
+            shopper = pseudonym(f"{split}{number}")
+            yield {
+                "example_id": f"{split}{number}",
+                "user_id": shopper,
+                "category": item["category"],
+                "split": split,
+                "actions": actions,
+                **target,
+            }
 
 
 def pseudonym(user):
