@@ -236,9 +236,9 @@ def test_spark_workers_load_the_model_once_and_give_the_same_vectors(spark, clip
             return vectors
 
     def _loads():
-        from fashionrec.memory import encoders
+        from fashionrec.encoders import text
 
-        return encoders._encode.cache_info().misses
+        return text._encode.cache_info().misses
 
     real = load_encoder(settings("clip", clip))
     queries = [f"{colour} dress {size}" for colour in ("red", "blue", "green", "navy") for size in range(40)]
