@@ -222,9 +222,9 @@ def _as_validation(sequences: Any) -> Any:
 
 def _row(table: Table, label: str, hits: NDArray[np.bool_], warm: NDArray[np.bool_]) -> dict[str, float]:
     parts = {"": hits, "_warm": hits[warm], "_cold": hits[~warm]}
-    means = {part: float(found.mean()) if len(found) else float("nan") for part, found in parts.items()}
-    table.add_row(label, f"{len(hits):,}", *(f"{means[part]:.4f} ({len(found):,})" for part, found in parts.items()))
-    return {f"{label}_recall_at_10{part}": round(value, 4) for part, value in means.items()}
+    means = {part: round(float(found.mean()), 4) for part, found in parts.items() if len(found)}
+    table.add_row(label, f"{len(hits):,}", *(f"{means.get(part, '-')} ({len(found):,})" for part, found in parts.items()))
+    return {f"{label}_recall_at_10{part}": value for part, value in means.items()}
 
 
 def _rate(card: Mapping[str, Any]) -> float:

@@ -37,12 +37,15 @@ class Core(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(dim**-0.5), dim**-0.5)
 
-    def weights(self, sessions: Tensor) -> Tensor:
+    def weights(self, vectors: Tensor) -> Tensor:
         """Return the weight of each action in each prefix, (batch, prefixes, actions) float32: not negative, 1 in sum.
 
-        Prefix p holds the actions 0 to p; those of padding mean nothing.
+        Prefix p holds the actions 0 to p; those of padding mean nothing. `vectors` are the actions' own, (batch, actions, dim).
         """
-        return self._weights(sessions, self.item_dropout(self._vectors(sessions)))
+        actions = vectors.shape[1]
+        later = torch.ones(actions, actions, dtype=torch.bool, device=vectors.device).triu(1)
+        logits = torch.zeros_like(vectors[..., 0]) if self.weigh is None else self.weigh(vectors, later)
+        return torch.softmax(logits[:, None, :].masked_fill(later, -torch.inf), dim=-1)
 
     def prefixes(self, sessions: Tensor) -> Tensor:
         """Return the vector of every prefix, (batch, prefixes, dim) float32, L2-normalised.
@@ -50,8 +53,8 @@ class Core(nn.Module):
         Args:
             sessions: rows of the table, oldest to newest, (batch, actions) int64, padded on the right with PADDING.
         """
-        vectors = self.item_dropout(self._vectors(sessions))
-        return functional.normalize(self._weights(sessions, vectors) @ vectors, dim=-1)
+        vectors = self.item_dropout(self.table(sessions.clamp(min=0)))
+        return functional.normalize(self.weights(vectors) @ vectors, dim=-1)
 
     def forward(self, sessions: Tensor) -> Tensor:
         """Return the sessions' vectors, (batch, dim) float32, L2-normalised; see `prefixes`."""
@@ -62,16 +65,6 @@ class Core(nn.Module):
         """Return the vectors that sessions are compared with, L2-normalised: of `rows` (any shape), or of the whole table."""
         vectors = self.table.weight if rows is None else self.table(rows)
         return functional.normalize(self.item_dropout(vectors), dim=-1)
-
-    def _vectors(self, sessions: Tensor) -> Tensor:
-        vectors: Tensor = self.table(sessions.clamp(min=0))
-        return vectors
-
-    def _weights(self, sessions: Tensor, vectors: Tensor) -> Tensor:
-        actions = sessions.shape[1]
-        later = torch.ones(actions, actions, dtype=torch.bool, device=sessions.device).triu(1)
-        logits = torch.zeros_like(vectors[..., 0]) if self.weigh is None else self.weigh(vectors, later)
-        return torch.softmax(logits[:, None, :].masked_fill(later, -torch.inf), dim=-1)
 
 
 class _Weights(nn.Module):

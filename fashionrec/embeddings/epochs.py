@@ -116,7 +116,7 @@ def run_epochs(
         patience: epochs without a better validation after which training ends.
         examples: of an epoch, for the progress shown.
         train_epoch: trains one epoch (counted from 0), telling its Progress of each step.
-        validate: gives the validation figures, higher is better; none where there is nothing to validate on.
+        validate: gives the validation figures, higher is better, and draws nothing by lot; none where there is nothing to validate on.
         held_out: how many examples that is.
         saved: the checkpoint's file, which is read where it exists and removed by the caller when the model is safe.
 
@@ -126,19 +126,21 @@ def run_epochs(
     """
     history, best = _resume(training, saved)
     if validate and not history:
-        history.append({"epoch": 0, **_validated(training, validate)})
+        training.model.eval()
+        history.append({"epoch": 0, **validate()})
     for epoch in range(sum("loss" in row for row in history), epochs):
-        if best and epoch - best["epoch"] >= patience:
+        if best and epoch - best["row"]["epoch"] >= patience:
             break
         progress = Progress(training, epoch, examples)
         training.model.train()
         train_epoch(epoch, progress)
         row = {"epoch": epoch + 1, "loss": progress.loss, "examples_per_second": progress.rate}
         if validate:
-            row |= _validated(training, validate)
+            training.model.eval()
+            row |= validate()
             if not best or _score(row) > _score(best["row"]):
                 weights = {name: tensor.detach().clone() for name, tensor in training.model.state_dict().items()}
-                best = {"epoch": epoch + 1, "row": row, "weights": weights}
+                best = {"row": row, "weights": weights}
         history.append(row)
         checkpoint.save(saved, {**training.state(), "history": history, "best": best})
         say(f"model {training.name}: epoch {epoch + 1}/{epochs}, {_shown(row)}")
@@ -150,7 +152,7 @@ def run_epochs(
                 f"lower {training.section}.learning_rate"
             )
         training.model.load_state_dict(best["weights"])
-        say(f"model {training.name}: epoch {best['epoch']} of {int(history[-1]['epoch'])} was the best")
+        say(f"model {training.name}: epoch {int(best['row']['epoch'])} of {int(history[-1]['epoch'])} was the best")
     return history
 
 
@@ -178,16 +180,6 @@ def _resume(training: Training, saved: Path) -> tuple[list[Figures], dict[str, A
     history: list[Figures] = state["history"]
     say(f"model {training.name}: goes on after epoch {int(history[-1]['epoch'])} of an earlier attempt")
     return history, state["best"]
-
-
-def _validated(training: Training, validate: Callable[[], Figures]) -> Figures:
-    # What it draws must not depend on whether a run was resumed.
-    dice, dropout = training.dice.get_state(), torch.get_rng_state()
-    training.model.eval()
-    figures = validate()
-    training.dice.set_state(dice)
-    torch.set_rng_state(dropout)
-    return figures
 
 
 def _score(row: Mapping[str, float]) -> float:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fashionrec.embeddings.texts import normalised
-from fashionrec.errors import UserError
 
 _VOCABULARY, _MAX_TOKENS = 4000, 64
 _PADDING, _EMPTY, _FIRST = 0, 1, 2  # rows of the embedding before the tokenizer's first token; a text without tokens is _EMPTY
@@ -59,29 +58,6 @@ def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(vocab_size=_VOCABULARY, special_tokens=["[UNK]"], show_progress=False)
     tokenizer.train_from_iterator(sorted(set(texts)), trainer)
-    return tokenizer
-
-
-def read_tokenizer(path: str, revision: str) -> Tokenizer:
-    """Return the tokenizer of a base model: a folder with a `tokenizer.json`, or a model's name and revision on a hub.
-
-    Raises:
-        UserError: there is none that can be read.
-    """
-    folder = Path(path)
-    try:
-        if folder.is_dir():
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        else:
-            tokenizer = Tokenizer.from_pretrained(path, revision=revision or "main")
-    except Exception as error:  # the library raises plain Exception for a missing or broken file
-        problem = " ".join(str(error).split())
-        raise UserError(
-            f"model title: llm.base {path} has no readable tokenizer.json: {problem}; set embeddings.title.tokenizer=catalogue, or name "
-            "a base that has one"
-        ) from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
 
 

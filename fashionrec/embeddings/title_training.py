@@ -20,6 +20,7 @@ from fashionrec.embeddings.title_encoder import encode_texts, write_encoder
 from fashionrec.embeddings.title_epochs import VALIDATION_PAIRS, fit
 from fashionrec.embeddings.title_recall import figures, noisy_pairs
 from fashionrec.encoders.text import load_encoder
+from fashionrec.encoders.tokenizer import TokenizerError, read_tokenizer
 from fashionrec.errors import UserError
 from fashionrec.settings.model import BaseLanguageModel, TextEncoder
 from fashionrec.settings.model import Title as TitleSettings
@@ -45,7 +46,10 @@ def train(
         return _take_encoder(settings.encoder, folder, held_out, items, source, seed)
     torch.manual_seed(seed)
     if settings.tokenizer == "llm":
-        tokenizer = title.read_tokenizer(base.path, base.revision)
+        try:
+            tokenizer = read_tokenizer(base.path, base.revision)
+        except TokenizerError as error:
+            raise UserError(f"model title: {error}, or set embeddings.title.tokenizer=catalogue") from None
     else:
         tokenizer = title.train_tokenizer([*items.title, *learnt["query"]])
     model = title.TitleEncoder(title.token_count(tokenizer), dim, bidirectional=settings.bidirectional).to(device)

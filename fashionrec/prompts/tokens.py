@@ -8,20 +8,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache, cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fashionrec.errors import UserError
+from fashionrec.encoders.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 # Words remembered per process; under a hundred bytes each.
 _REMEMBERED = 500_000
-
-
-class TokenizerError(UserError):
-    """The base model has no tokenizer that can be read."""
 
 
 class TokenCounter:
@@ -113,20 +108,7 @@ def token_counter(path: str, revision: str) -> TokenCounter:
     Raises:
         TokenizerError: there is no tokenizer at `path`.
     """
-    from tokenizers import Tokenizer
-
-    folder = Path(path)
-    try:
-        if folder.is_dir():
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        else:
-            tokenizer = Tokenizer.from_pretrained(path, revision=revision or "main")
-    except Exception as error:  # the library raises plain Exception for a missing or broken file
-        problem = " ".join(str(error).split())
-        raise TokenizerError(f"llm.base {path}: no readable tokenizer.json: {problem}; name a folder or a hub model that has one") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return TokenCounter(tokenizer)
+    return TokenCounter(read_tokenizer(path, revision))
 
 
 @cache

@@ -169,7 +169,7 @@ def test_one_seed_gives_the_same_history_and_model_and_another_seed_others(tmp_p
 def test_every_prefix_of_a_session_is_a_convex_combination_of_its_items(encoder):
     model = network(encoder=encoder).eval()
     sessions = core.pad([np.array([2, 5, 9]), np.array([7]), np.array([3, 3, 4, 8, 20])])
-    weights, vectors = model.weights(sessions), model.prefixes(sessions)
+    weights, vectors = model.weights(model.table(sessions.clamp(min=0))), model.prefixes(sessions)
     assert (weights >= 0).all()
     assert torch.allclose(weights.sum(2), torch.ones(3, 5))
     for row, session in enumerate(([2, 5, 9], [7], [3, 3, 4, 8, 20])):
