@@ -100,7 +100,8 @@ class BaseLanguageModel(Section):
     path: str
     revision: str
     dtype: Literal["float32", "bfloat16", "float16"]
-    lora_targets: tuple[str, ...]
+    lora_targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    live_adapter: bool
 
 
 class Llm(Section):

@@ -44,4 +44,4 @@ def tiny_falcon(tmp_path_factory) -> BaseLanguageModel:
         eos_token_id=tokenizer.eos_token_id,
     )
     FalconForCausalLM(config).save_pretrained(str(folder), safe_serialization=True)
-    return BaseLanguageModel(path=str(folder), revision="", dtype="float32", lora_targets=LORA_TARGETS)
+    return BaseLanguageModel(path=str(folder), revision="", dtype="float32", lora_targets=LORA_TARGETS, live_adapter=False)
