@@ -1,7 +1,6 @@
 """Training examples as token ids: a prompt, its response, and the end-of-sequence token; only the response is learnt."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -24,14 +23,6 @@ class Example(TypedDict):
     prompt_length: int
 
 
-@dataclass(frozen=True)
-class Examples:
-    """What a folder holds, and how many of its prompts were cut."""
-
-    rows: list[Example]
-    cut_count: int
-
-
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of prompts, the same in training and generation: without an end-of-sequence token that the tokenizer adds."""
     if not prompts:
@@ -40,33 +31,36 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> 
     return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in rows]
 
 
-def read_examples(folder: Path, tokenizer: "PreTrainedTokenizerBase", *, max_tokens: int) -> Examples:
+def read_examples(folder: Path, tokenizer: "PreTrainedTokenizerBase", *, max_tokens: int) -> list[Example]:
     """Return the examples of Parquet files with the columns prompt and response, in the files' order.
 
-    What is longer than `max_tokens` loses the prompt's left end, never the response.
-
     Raises:
-        LanguageModelError: a response has no tokens, or leaves no room for any prompt.
+        LanguageModelError: a prompt or a response has no tokens, or both together more than `max_tokens`. Prompts that were built for this
+            base keep to it, so nothing is cut here.
     """
     import pyarrow.dataset as ds
 
     rows: list[Example] = []
-    cut_count = 0
+    too_long: list[int] = []
     for batch in ds.dataset(folder, format="parquet").to_batches(columns=["prompt", "response"], batch_size=_CHUNK):
         prompts = prompt_ids(tokenizer, batch["prompt"].to_pylist())
         responses = tokenizer(batch["response"].to_pylist(), add_special_tokens=False).input_ids if batch.num_rows else []
         for prompt, response in zip(prompts, responses, strict=True):
-            room = max_tokens - len(response) - 1
-            if not prompt or not response or room < 1:
+            if not prompt or not response:
                 raise LanguageModelError(
-                    f"a training example has a prompt of {len(prompt)} and a response of {len(response)} tokens; both need one at least, "
-                    f"and prompts.max_tokens leaves {max_tokens - 2} for the response; build the prompts again"
+                    f"a training example has a prompt of {len(prompt)} and a response of {len(response)} tokens; both need one at least; "
+                    "build the prompts again"
                 )
-            kept = prompt[-room:]
-            cut_count += len(kept) < len(prompt)
-            ids = np.array([*kept, *response, tokenizer.eos_token_id], np.int32)
-            rows.append(Example(input_ids=ids, prompt_length=len(kept)))
-    return Examples(rows, cut_count)
+            ids = np.array([*prompt, *response, tokenizer.eos_token_id], np.int32)
+            rows.append(Example(input_ids=ids, prompt_length=len(prompt)))
+            if len(ids) > max_tokens:
+                too_long.append(len(ids))
+    if too_long:
+        raise LanguageModelError(
+            f"{len(too_long):,} of {len(rows):,} training examples are longer than prompts.max_tokens={max_tokens} (the longest has "
+            f"{max(too_long):,} tokens): they were built for another base or budget; build the prompts again with these settings"
+        )
+    return rows
 
 
 def collate(examples: Sequence[Example], *, pad_id: int) -> dict[str, Any]:

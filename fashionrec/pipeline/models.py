@@ -4,7 +4,8 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,12 @@ from fashionrec.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+
+# A figure's value after each step.
+Curve = Sequence[tuple[int, float]]
+
+_BATCH = 1000  # points that a tracking server takes at once
 
 
 class ModelError(UserError):
@@ -57,19 +64,32 @@ class ModelRegistry:
         return folder
 
     def register(
-        self, name: str, folder: Path, params: Mapping[str, Any], metrics: Mapping[str, float], inputs: Mapping[str, Any]
+        self,
+        name: str,
+        folder: Path,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        inputs: Mapping[str, Any],
+        *,
+        curves: Mapping[str, Curve] | None = None,
     ) -> ModelVersion:
-        """Register a trained folder as the next version with its parameters, metrics, inputs and file hash, and make it champion."""
+        """Register a trained folder as the next version, with its parameters, metrics, curves, inputs and file hash; it is the challenger."""
+        from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException
 
         client = self._client
         experiment = client.get_experiment_by_name("fashionrec")
         experiment_id = experiment.experiment_id if experiment else client.create_experiment("fashionrec", f"file://{self.root}/artifacts")
         run = client.create_run(experiment_id, run_name=name)
-        for key, value in params.items():
-            client.log_param(run.info.run_id, key, value)
-        for key, value in metrics.items():
-            client.log_metric(run.info.run_id, key, value)
+        now = int(time.time() * 1000)
+        points = [Metric(key, value, now, step) for key, curve in (curves or {}).items() for step, value in curve]
+        for start in range(0, len(points), _BATCH):
+            client.log_batch(run.info.run_id, metrics=points[start : start + _BATCH])
+        client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
+            params=[Param(key, str(value)) for key, value in params.items()],
+        )
         try:
             client.create_registered_model(name)
         except MlflowException as error:
@@ -78,26 +98,50 @@ class ModelRegistry:
         sha256 = folder_hash(folder)
         tags = {"sha256": sha256, **{f"input.{key}": str(value) for key, value in inputs.items()}}
         version = client.create_model_version(name, f"file://{folder}", run.info.run_id, tags=tags)
-        client.set_registered_model_alias(name, "champion", version.version)
+        client.set_registered_model_alias(name, "challenger", version.version)
         client.set_terminated(run.info.run_id)
         return ModelVersion(name, str(version.version), folder, sha256)
 
+    def promote(self, version: ModelVersion, why: str) -> None:
+        """Make a version the champion, and keep with it why."""
+        self._client.set_model_version_tag(version.name, version.version, "why_champion", why)
+        self._client.set_registered_model_alias(version.name, "champion", version.version)
+
+    def has_champion(self, name: str) -> bool:
+        """Return whether any version is champion."""
+        return self._aliased(name, "champion") is not None
+
     def champion(self, name: str) -> ModelVersion:
-        """Return the version that the alias champion names, its files checked against the hash of its registration.
+        """Return the version that a daily run uses, its files checked against the hash of its registration.
 
         Raises:
             ModelError: no version is registered, or files are missing or changed.
         """
-        from mlflow.exceptions import MlflowException
+        return self._checked(name, "champion")
 
-        try:
-            version = self._client.get_model_version_by_alias(name, "champion")
-        except MlflowException:
-            raise ModelError(f"model {name}: none is registered under {self.root}; run the training step first") from None
+    def challenger(self, name: str) -> ModelVersion:
+        """Return the newest version, which may be the champion; as `champion` does."""
+        return self._checked(name, "challenger")
+
+    def _checked(self, name: str, alias: str) -> ModelVersion:
+        version = self._aliased(name, alias)
+        if version is None:
+            raise ModelError(f"model {name}: none is registered under {self.root}; run the training step first")
         folder = Path(str(version.source).removeprefix("file://"))
         if not folder.is_dir() or folder_hash(folder) != version.tags["sha256"]:
             raise ModelError(f"model {name}@{version.version}: files under {folder} are missing or changed since training; train again")
         return ModelVersion(name, str(version.version), folder, version.tags["sha256"])
+
+    def _aliased(self, name: str, alias: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            # Of a model, or of an alias, that is not there. A server that does not answer must not look like that.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
 
 
 def folder_hash(folder: Path) -> str:

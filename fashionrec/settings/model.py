@@ -110,12 +110,32 @@ class Llm(Section):
     lora_alpha: Positive
     lora_dropout: Share
     learning_rate: PositiveFloat
+    optimiser: Literal["adamw_torch", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"]
     epochs: Positive
+    hard_rate: Share
+    hard_epochs: Positive
+    hard_by: Literal["perplexity", "random"]
     max_steps: NotNegative
     batch_size: Positive
+    device_batch_size: Positive
+    gradient_checkpointing: bool
+    checkpoint_steps: Positive
+    canary_rate: Share
     device: Literal["cpu", "cuda"]
     ranks: Positive
+    sharding: Literal["ddp", "fsdp"]
     seed: int
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Llm":
+        if self.batch_size % (self.ranks * self.device_batch_size):
+            raise ValueError(
+                f"llm.batch_size={self.batch_size} must be a multiple of llm.ranks={self.ranks} times "
+                f"llm.device_batch_size={self.device_batch_size}: every rank takes the same number of examples, some at once"
+            )
+        if self.optimiser.startswith("paged") and self.device == "cpu":
+            raise ValueError(f"llm.optimiser={self.optimiser} pages a GPU's memory; with llm.device=cpu choose adamw_torch or adamw_8bit")
+        return self
 
 
 class Core(Section):

@@ -9,7 +9,7 @@ import pytest
 from fashionrec.llm import quantised
 from fashionrec.llm.base import LanguageModelError, load_tokenizer
 from fashionrec.llm.examples import IGNORED, collate, read_examples
-from fashionrec.llm.train import TrainingJob, fine_tune
+from fashionrec.llm.fine_tune import fine_tune
 from fashionrec.settings import load_settings
 from tests.models.conftest import LAYERS
 
@@ -31,10 +31,9 @@ def examples_of(tmp_path, tokenizer):
 
 
 @pytest.fixture
-def job(tiny_falcon, tmp_path):
+def settings(tiny_falcon):
     def make(**changes):
-        llm = load_settings().llm.model_copy(update={"base": tiny_falcon, **changes})
-        return TrainingJob(llm=llm, max_tokens=128, train=tmp_path, held_out=tmp_path, work=tmp_path, output=tmp_path)
+        return load_settings().llm.model_copy(update={"base": tiny_falcon, "learning_rate": 0.01, **changes})
 
     return make
 
@@ -76,27 +75,23 @@ def test_measuring_the_loss_first_does_not_change_what_is_learnt(tiny_falcon):
 
 def test_only_the_response_and_the_end_are_learnt(examples_of, tokenizer):
     rows = [{"prompt": "clicked a red dress and more: ", "response": "I1 | blue shoe"}, {"prompt": "bought: ", "response": "I2 | a"}]
-    batch = collate(examples_of(*rows).rows, pad_id=tokenizer.pad_token_id)
+    batch = collate(examples_of(*rows), pad_id=tokenizer.pad_token_id)
     for row, labels, ids in zip(rows, batch["labels"], batch["input_ids"], strict=True):
         learnt = labels[labels != IGNORED].tolist()
         assert tokenizer.decode(learnt) == row["response"] + tokenizer.eos_token
         assert tokenizer.decode(ids[ids != tokenizer.pad_token_id]) == row["prompt"] + row["response"]
         assert ids[-len(learnt) :].tolist() == learnt
-    assert batch["attention_mask"].sum(1).tolist() == [len(row["input_ids"]) for row in examples_of(*rows).rows]
+    assert batch["attention_mask"].sum(1).tolist() == [len(row["input_ids"]) for row in examples_of(*rows)]
 
 
-def test_a_too_long_prompt_loses_its_left_end_and_never_the_response(examples_of, tokenizer):
-    examples = examples_of({"prompt": "red " * 100 + "last: ", "response": "I1 | blue shoe"}, ROWS[0], max_tokens=40)
-    cut, whole = examples.rows
-    text = tokenizer.decode(cut["input_ids"])
-    assert examples.cut_count == 1
-    assert len(cut["input_ids"]) == 40
-    assert text.endswith("last: I1 | blue shoe" + tokenizer.eos_token)
-    assert tokenizer.decode(whole["input_ids"]).startswith(ROWS[0]["prompt"])
+def test_examples_longer_than_the_budget_are_refused_with_their_number(examples_of):
+    long = {"prompt": "red " * 100 + "last: ", "response": "I1 | blue shoe"}
+    with pytest.raises(LanguageModelError, match=r"2 of 3 training examples are longer than prompts.max_tokens=40 \(the longest has \d+"):
+        examples_of(long, {"prompt": "x", "response": "a"}, long, max_tokens=40)
 
 
-@pytest.mark.parametrize("row", [{"prompt": "x", "response": ""}, {"prompt": "", "response": "y"}, {"prompt": "x", "response": "y" * 500}])
-def test_an_example_with_nothing_to_learn_or_no_room_is_refused(examples_of, row):
+@pytest.mark.parametrize("row", [{"prompt": "x", "response": ""}, {"prompt": "", "response": "y"}])
+def test_an_example_with_nothing_to_learn_is_refused(examples_of, row):
     with pytest.raises(LanguageModelError, match="a training example has a prompt of"):
         examples_of(row)
 
@@ -107,7 +102,7 @@ def test_logits_of_the_last_places_give_the_loss_of_all(examples_of, tokenizer, 
     from fashionrec.llm.base import load_base
 
     model = load_base(tiny_falcon).eval()
-    examples = examples_of(*ROWS[:2], {"prompt": "bought: ", "response": "I2 | a"}).rows
+    examples = examples_of(*ROWS[:2], {"prompt": "bought: ", "response": "I2 | a"})
     batch = collate(examples, pad_id=tokenizer.pad_token_id)
     alone = [collate([example], pad_id=tokenizer.pad_token_id) for example in examples]
     with torch.inference_mode():
@@ -124,7 +119,7 @@ def short(batch):
     return batch["input_ids"].shape[1] - batch["labels"].shape[1]
 
 
-def test_a_loss_that_is_no_number_stops_the_training(examples_of, tokenizer, job):
-    examples = examples_of(*ROWS).rows
+def test_a_loss_that_is_no_number_stops_the_training(examples_of, tokenizer, settings, tmp_path):
+    examples = examples_of(*ROWS)
     with pytest.raises(LanguageModelError, match=r"the loss is nan; lower llm.learning_rate"):
-        fine_tune(job(learning_rate=1e30, max_steps=4), tokenizer, examples, examples[:4])
+        fine_tune(settings(learning_rate=1e30, max_steps=4), tokenizer, examples, examples[:4], work=tmp_path, adapter=tmp_path / "adapter")

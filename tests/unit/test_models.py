@@ -13,15 +13,35 @@ def registry(tmp_path):
 def trained(registry, run_id, text):
     folder = registry.new_folder("llm", run_id)
     (folder / "weights.txt").write_text(text)
-    return registry.register("llm", folder, {"rank": 16}, {"loss": 0.5}, {"prompts": 3})
+    version = registry.register("llm", folder, {"rank": 16}, {"loss_after": 0.4}, {"prompts": 3}, curves={"loss": [(1, 0.9), (2, 0.5)]})
+    if not registry.has_champion("llm"):
+        registry.promote(version, "the first")
+    return version
 
 
-def test_the_newest_version_is_champion(registry):
+def test_a_new_version_is_challenger_until_it_is_promoted(registry):
     trained(registry, "a", "old")
-    trained(registry, "b", "new")
+    new = trained(registry, "b", "new")
+    assert (registry.champion("llm").label, registry.challenger("llm").label) == ("llm@1", "llm@2")
+    registry.promote(new, "better by 3%")
     champion = registry.champion("llm")
     assert champion.label == "llm@2"
     assert (champion.folder / "weights.txt").read_text() == "new"
+    assert registry._client.get_model_version("llm", "2").tags["why_champion"] == "better by 3%"
+
+
+def test_a_version_keeps_how_its_loss_fell(registry):
+    version = trained(registry, "a", "new")
+    run_id = registry._client.get_model_version("llm", version.version).run_id
+    assert [(point.step, point.value) for point in registry._client.get_metric_history(run_id, "loss")] == [(1, 0.9), (2, 0.5)]
+
+
+def test_a_registry_that_cannot_be_asked_is_not_an_empty_one(tmp_path, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(MlflowException):
+        ModelRegistry(str(tmp_path), "http://127.0.0.1:9").has_champion("llm")
 
 
 def test_a_model_that_was_never_trained_is_an_error(registry):

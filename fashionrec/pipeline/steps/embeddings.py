@@ -65,6 +65,7 @@ def _train(run: Run, name: Name, inputs: str) -> Trained:
         if card["pairs"] != "searches":
             run.warnings.append(f"no search led to a purchase: model title learnt from {card['pairs']} instead of queries")
     version = run.models.register(name, folder, params, card["metrics"], run.versions_read)
+    run.models.promote(version, "the newest: the spaces are trained anew with the catalogue")
     shown = ("pairs", "examples", "loss", "validation_recall_at_10")
     run.figures |= {f"{name}_{key}": round(card["metrics"][key], 4) for key in shown if key in card["metrics"]}
     return Trained(name, version.version, folder, version.sha256, params, card, seconds)

@@ -4,15 +4,17 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import Column, Observation
 from pyspark.sql import functions as f
 
 from fashionrec.llm import launch
 from fashionrec.llm.base import LanguageModelError
-from fashionrec.llm.engine import EngineConfig
+from fashionrec.llm.engine import EngineConfig, engine_config
 from fashionrec.llm.generate import Sampling, generate
 from fashionrec.llm.train import TrainingJob
+from fashionrec.pipeline.models import ModelVersion
 from fashionrec.pipeline.step import Run, Step
 
 # Examples on which the loss is measured before and after training.
@@ -25,13 +27,14 @@ def train_llm(run: Run) -> None:
     scratch = folder / "_scratch"
     try:
         job = _export_examples(run, folder, scratch)
-        metrics = launch.train(run.spark, job)
+        card = launch.train(run.spark, job)
         shutil.rmtree(scratch)
-        _register(run, folder, metrics)
+        _register(run, folder, card)
     except BaseException:
-        # What is not registered is nobody's.
+        # What is not registered is nobody's; its checkpoints stay, so that the next run goes on from there.
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    shutil.rmtree(job.work, ignore_errors=True)
 
 
 def _export_examples(run: Run, folder: Path, scratch: Path) -> TrainingJob:
@@ -55,23 +58,26 @@ def _export_examples(run: Run, folder: Path, scratch: Path) -> TrainingJob:
         max_tokens=run.settings.prompts.max_tokens,
         train=scratch / "train",
         held_out=scratch / "held_out",
-        work=scratch,
+        work=folder.parent / "_unfinished",
         output=folder,
     )
 
 
-def _register(run: Run, folder: Path, metrics: dict[str, float]) -> None:
-    if metrics["cut_examples"]:
-        run.warnings.append(f"{metrics['cut_examples']:,.0f} training prompts were longer than prompts.max_tokens and lost their beginning")
-    card: dict[str, object] = {
-        "base": run.settings.llm.base.model_dump(mode="json"),
-        "prompts": run.settings.prompts.model_dump(mode="json"),
-    }
-    card |= {"inputs": run.versions_read, "metrics": metrics, **run.commit}
+def _register(run: Run, folder: Path, trained: dict[str, Any]) -> None:
+    metrics = trained["metrics"]
+    if metrics["loss_after"] >= metrics["loss_before"]:
+        run.warnings.append(
+            f"training did not lower the loss of prompts it has not seen: {metrics['loss_before']:.3f} before, {metrics['loss_after']:.3f} after"
+        )
+    settings = {"base": run.settings.llm.base.model_dump(mode="json"), "prompts": run.settings.prompts.model_dump(mode="json")}
+    card = {**settings, "inputs": run.versions_read, **trained, **run.commit}
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     params = {key: value for key, value in run.settings.llm.model_dump(mode="json").items() if key != "base"}
     params["base"] = run.settings.llm.base.path
-    run.models.register("llm", folder, params, metrics, run.versions_read)
+    curve = [(int(row["step"]), row["loss"]) for row in trained["history"]]
+    version = run.models.register("llm", folder, params, metrics, run.versions_read, curves={"loss": curve})
+    if not run.models.has_champion("llm"):
+        run.models.promote(version, "the first version: there was none to compare with")
     for name in ("loss_before", "loss_after", "modules_4bit", "merge_agreement", "tokens_per_second"):
         run.figures[name] = metrics[name]
 
@@ -83,15 +89,7 @@ def generate_answers(run: Run) -> None:
     prompts = run.read("prompts").where(f.col("split").isin(*settings.splits))
     answers = generate(
         prompts,
-        config=EngineConfig(
-            model=str(model.folder / "merged"),
-            dtype=run.settings.llm.base.dtype,
-            device=settings.device,
-            max_tokens=run.settings.prompts.max_tokens,
-            cpu_kv_cache_gib=settings.cpu_kv_cache_gib,
-            gpu_memory_rate=settings.gpu_memory_rate,
-            seed=settings.seed,
-        ),
+        config=_engine_config(run, model),
         sampling=Sampling(max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, top_p=settings.top_p),
         engines=settings.engines,
         batch_size=settings.batch_size,
@@ -102,6 +100,27 @@ def generate_answers(run: Run) -> None:
     rows = run.write("generations", answers.observe(seen, *_figures()))
     run.figures |= {name: float(value or 0.0) for name, value in seen.get.items()}
     run.figures["prompts_per_second"] = rows / (time.monotonic() - start)
+
+
+def _engine_config(run: Run, model: ModelVersion) -> EngineConfig:
+    base, settings = run.settings.llm.base, run.settings.generation
+    config = engine_config(
+        base,
+        model.folder,
+        device=settings.device,
+        max_tokens=run.settings.prompts.max_tokens,
+        cpu_kv_cache_gib=settings.cpu_kv_cache_gib,
+        gpu_memory_rate=settings.gpu_memory_rate,
+        seed=settings.seed,
+    )
+    trained = json.loads((model.folder / "card.json").read_text(encoding="utf-8"))["base"]
+    # The same folder may lie elsewhere on another machine.
+    if config.adapter and (Path(trained["path"]).name, trained["revision"]) != (Path(base.path).name, base.revision):
+        raise LanguageModelError(
+            f"{model.label} is an adapter of {trained['path']} {trained['revision']}, and llm.base is {base.path} {base.revision}; "
+            "set llm.base back, or train anew"
+        )
+    return config
 
 
 def _figures() -> tuple[Column, ...]:
