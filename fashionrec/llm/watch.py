@@ -15,7 +15,7 @@ from fashionrec.llm.base import LanguageModelError
 from fashionrec.llm.checkpoints import mark_whole, newest_whole
 
 _PROGRESS_LINES = 20
-_DIVERGED_STEPS, _DIVERGED_TIMES = 10, 2.0
+_DIVERGED_STEPS, _DIVERGED_TIMES = 10, 1.5
 
 
 class SavingTrainer(Trainer):  # type: ignore[misc]
@@ -40,7 +40,7 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Prints a line at about every 20th of the steps, and stops at a loss that is no number or has risen away.
 
-    Risen away: the mean of ten steps is above twice the loss before training.
+    Risen away: the mean of ten steps is above 1.5 times the loss before training.
     """
 
     def __init__(self, loss_before: float) -> None:

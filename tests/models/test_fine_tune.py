@@ -1,0 +1,236 @@
+"""Fine-tuning as a whole: how often examples are read, many ranks, kills, full disks and losses that rise away."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fashionrec.llm import launch
+from fashionrec.llm.base import LanguageModelError, load_base, load_tokenizer
+from fashionrec.llm.checkpoints import newest_whole
+from fashionrec.llm.examples import read_examples
+from fashionrec.llm.fine_tune import fine_tune
+from fashionrec.llm.perplexity import surprise
+from fashionrec.llm.train import TrainingJob
+from fashionrec.settings import load_settings
+from tests.conftest import ROOT
+
+ROWS = [{"prompt": f"clicked a red dress {i}{' again' * (i % 5)}: ", "response": f"I{i % 7} | blue shoe"} for i in range(40)]
+# Without dropout two ways through the same examples can be compared.
+CHANGES = {"learning_rate": 0.01, "lora_dropout": 0.0, "checkpoint_steps": 4, "hard_rate": 0.2, "batch_size": 8, "device_batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("examples")
+    pq.write_table(pa.Table.from_pylist(ROWS), folder / "rows.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_falcon):
+    return load_tokenizer(tiny_falcon.path)
+
+
+@pytest.fixture(scope="module")
+def examples(folder, tokenizer):
+    return read_examples(folder, tokenizer, max_tokens=128)
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_falcon):
+    def make(**changes):
+        return load_settings().llm.model_copy(update={"base": tiny_falcon, **CHANGES, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(tokenizer, examples, settings):
+    def run(work, **changes):
+        return fine_tune(settings(**changes), tokenizer, examples, examples[:8], work=work, adapter=work / "adapter")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(train, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("undisturbed"))
+
+
+def losses(card):
+    return [row["loss"] for row in card["history"]]
+
+
+def test_the_perplexity_of_a_response_is_that_of_its_tokens_alone(examples, tokenizer, tiny_falcon):
+    import torch
+
+    model = load_base(tiny_falcon).eval()
+    found = surprise(model, examples, pad_id=tokenizer.pad_token_id, batch_size=7)
+    for place in (0, 17, 39):
+        ids, start = torch.from_numpy(examples[place]["input_ids"]).long(), examples[place]["prompt_length"]
+        with torch.inference_mode():
+            logs = torch.log_softmax(model(input_ids=ids[None]).logits[0, :-1], -1)
+        by_hand = -logs[torch.arange(len(ids) - 1), ids[1:]][start - 1 :].mean()
+        assert found.perplexity[place] == pytest.approx(float(by_hand.exp()), rel=1e-4)
+        assert found.tokens[place] == len(ids) - start
+
+
+def test_a_fifth_of_the_prompts_is_read_three_times_and_the_loss_falls(undisturbed):
+    metrics = undisturbed["metrics"]
+    assert metrics["steps"] == (0.8 * 40 + 0.2 * 40 * 3) / 8
+    assert metrics["loss_after"] < 0.9 * metrics["loss_before"]
+    assert metrics["train_tokens"] > 0
+    assert metrics["peak_gib"] > 0.1
+    assert [row["step"] for row in undisturbed["history"]] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_hard_ones_are_those_that_the_base_finds_most_surprising(undisturbed):
+    picture = undisturbed["perplexity"]
+    counts, hard = np.array(picture["counts"]), np.array(picture["hard_counts"])
+    assert (counts.sum(), hard.sum()) == (40, 8)
+    easiest_hard = np.flatnonzero(hard).min()
+    assert counts[easiest_hard + 1 :].sum() == hard[easiest_hard + 1 :].sum()
+
+
+def test_the_control_reads_a_random_fifth_three_times(train, undisturbed, tmp_path):
+    control = train(tmp_path, hard_by="random")
+    assert control["metrics"]["steps"] == undisturbed["metrics"]["steps"]
+    assert sum(control["perplexity"]["hard_counts"]) == 8
+    assert control["perplexity"]["hard_counts"] != undisturbed["perplexity"]["hard_counts"]
+
+
+def test_without_hard_ones_nothing_is_measured_and_each_is_read_once(train, tmp_path):
+    card = train(tmp_path, hard_rate=0)
+    assert card["perplexity"] is None
+    assert card["metrics"]["steps"] == 5
+
+
+def test_a_step_in_parts_is_a_step_at_once(train, undisturbed, tmp_path):
+    assert losses(train(tmp_path, device_batch_size=2)) == pytest.approx(losses(undisturbed), rel=1e-4)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw_8bit"])
+def test_other_optimisers_learn_too(train, tmp_path, optimiser):
+    metrics = train(tmp_path, optimiser=optimiser)["metrics"]
+    assert metrics["loss_after"] < 0.9 * metrics["loss_before"]
+
+
+def test_activations_computed_again_give_the_same_losses(train, undisturbed, tmp_path):
+    assert losses(train(tmp_path, gradient_checkpointing=True)) == pytest.approx(losses(undisturbed), rel=1e-4)
+
+
+@pytest.mark.parametrize("sharding", ["ddp"])
+def test_two_ranks_take_the_steps_of_one(spark, folder, settings, undisturbed, tmp_path, sharding, capfd):
+    held_out = tmp_path / "held_out"
+    held_out.mkdir()
+    pq.write_table(pa.Table.from_pylist(ROWS[:8]), held_out / "rows.parquet")
+    llm = settings(ranks=2, device_batch_size=4, sharding=sharding)
+    job = TrainingJob(llm=llm, max_tokens=128, train=folder, held_out=held_out, work=tmp_path / "work", output=tmp_path / "out")
+    card = launch.train(spark, job)
+    assert losses(card) == pytest.approx(losses(undisturbed), rel=1e-3)
+    assert card["metrics"]["loss_after"] == pytest.approx(undisturbed["metrics"]["loss_after"], rel=1e-3)
+
+
+def test_killed_and_run_again_it_takes_the_steps_of_an_undisturbed_run(folder, settings, examples, tokenizer, tmp_path):
+    def start(work, **options):
+        job = {"llm": settings(lora_dropout=0.1).model_dump(mode="json"), "examples": str(folder), "work": str(work)}
+        command = [sys.executable, "-m", "tests.models.fine_tune_process", json.dumps(job)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **options}
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+    def finished(process):
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        return said, losses(json.loads(said.splitlines()[-1]))
+
+    _, expected = finished(start(tmp_path / "undisturbed"))
+    killed = start(tmp_path / "killed", STOP_AFTER_STEP="6")
+    for line in killed.stdout:
+        if "waiting" in line:
+            os.kill(killed.pid, signal.SIGKILL)
+            break
+    assert killed.wait() == -signal.SIGKILL
+    said, found = finished(start(tmp_path / "killed"))
+    assert "going on from checkpoint-4 " in said
+    assert found == expected
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(train, tmp_path, monkeypatch):
+    class Full:
+        """Lets the process write small files only, as from the second checkpoint on."""
+
+        def __enter__(self):
+            self.limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, self.limits[1]))
+
+        def __exit__(self, *_):
+            resource.setrlimit(resource.RLIMIT_FSIZE, self.limits)
+
+    from fashionrec.llm.watch import SavingTrainer
+
+    whole = SavingTrainer.__mro__[1]._save_checkpoint
+
+    def full_at_the_second(self, model, trial):
+        if self.state.global_step == 4:
+            return whole(self, model, trial)
+        with Full():
+            return whole(self, model, trial)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SavingTrainer.__mro__[1], "_save_checkpoint", full_at_the_second)
+        with pytest.raises(
+            LanguageModelError, match=r"checkpoint of step 7 could not be written .*checkpoint-4 is whole: make room and run"
+        ):
+            train(tmp_path)
+    (folder,) = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert newest_whole(folder).name == "checkpoint-4"
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
+    assert len(losses(train(tmp_path))) == 7
+
+
+def test_a_checkpoint_that_was_not_finished_is_passed_over(train, undisturbed, tmp_path, capfd):
+    train(tmp_path)
+    (folder,) = [path for path in tmp_path.iterdir() if path.name != "adapter"]
+    (folder / "checkpoint-7" / "whole").unlink()
+    capfd.readouterr()
+    again = train(tmp_path)
+    assert "going on from checkpoint-4 " in capfd.readouterr().out
+    assert losses(again) == pytest.approx(losses(undisturbed), rel=1e-5)
+
+
+def test_other_examples_or_settings_are_another_training(train, undisturbed, tmp_path, capfd):
+    train(tmp_path)
+    train(tmp_path, lora_rank=8)
+    assert "going on" not in capfd.readouterr().out
+
+
+def test_a_loss_that_rises_away_stops_the_training(tmp_path):
+    # Random weights know nothing that they could forget: this base can copy.
+    llm = load_settings(overrides=["llm.learning_rate=3", "llm.hard_epochs=5", "llm.hard_rate=1"]).llm
+    tokenizer = load_tokenizer(llm.base.path)
+    rows = [
+        {"prompt": f"searched: blue shoe\n1. {n} | Blue Shoe\nAnswer:\n", "response": f"{n} | Blue Shoe"} for n in range(477000, 477040)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    examples = read_examples(tmp_path / "rows.parquet", tokenizer, max_tokens=128)
+    with pytest.raises(
+        LanguageModelError, match=r"the loss of the last 10 steps is [\d.]+ on average, above 1.5 times that before training"
+    ):
+        fine_tune(llm, tokenizer, examples, examples[:8], work=tmp_path, adapter=tmp_path / "adapter")
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused_with_the_settings():
+    from fashionrec.settings import SettingsError
+
+    with pytest.raises(SettingsError, match=r"llm.batch_size=8 must be a multiple of llm.ranks=3 times llm.device_batch_size=2"):
+        load_settings(overrides=["llm.ranks=3", "llm.device_batch_size=2"])
+    with pytest.raises(SettingsError, match=r"llm.optimiser=paged_adamw_8bit pages a GPU's memory"):
+        load_settings(overrides=["llm.optimiser=paged_adamw_8bit"])
