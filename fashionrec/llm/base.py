@@ -1,5 +1,7 @@
 """The base model and its tokenizer, as the settings name them."""
 
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +38,7 @@ def load_tokenizer(path: str | Path, revision: str = "") -> "PreTrainedTokenizer
 def load_base(base: BaseLanguageModel, **options: Any) -> "PreTrainedModel":
     """Return the base model, in the number format of the settings unless `options` of transformers' `from_pretrained` say otherwise.
 
-    Only safetensors are read and no code that comes with a model is run.
+    Only safetensors are read, those of the named revision, and no code that comes with a model is run.
 
     Raises:
         LanguageModelError: it cannot be read.
@@ -44,11 +46,26 @@ def load_base(base: BaseLanguageModel, **options: Any) -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForCausalLM
 
+    # Else it asks a service for safetensors where the hub has none, and reads those of another revision.
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     options = {"dtype": getattr(torch, base.dtype), **options}
     try:
         return AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **_source(base.path, base.revision), **options)
     except (OSError, ValueError) as error:
-        raise LanguageModelError(f"base model {base.path}: cannot be read: {_first_line(error)}; check llm.base") from None
+        raise LanguageModelError(
+            f"base model {base.path}: cannot be read: {_first_line(error)}; only safetensors are read and no code that comes with a model "
+            "is run; check llm.base"
+        ) from None
+
+
+def unpinned(base: BaseLanguageModel) -> str | None:
+    """Return a warning where the base comes from a hub without the commit that it was at, else None."""
+    if Path(base.path).is_dir() or re.fullmatch("[0-9a-f]{40}", base.revision):
+        return None
+    return (
+        f"base model {base.path}: revision {base.revision!r} is no commit, so another day may load other weights; "
+        "write the commit's 40 digits into the file of llm.base"
+    )
 
 
 def _source(path: str, revision: str) -> dict[str, Any]:

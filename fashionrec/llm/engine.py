@@ -5,6 +5,7 @@ Spark's workers import this module by name, so what it holds outlives a task; pi
 
 import fcntl
 import gc
+import json
 import os
 import tempfile
 import threading
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from fashionrec.llm.base import LanguageModelError
+from fashionrec.settings.model import BaseLanguageModel
 
 if TYPE_CHECKING:
     from vllm import LLM
+    from vllm.lora.request import LoRARequest
 
 # How long an engine without work is kept: long enough for the next task, short enough to give its memory to the next step.
 IDLE_SECONDS = 3.0
@@ -32,13 +35,15 @@ class EngineConfig:
     """What an engine is made from.
 
     Attributes:
-        model: folder of the merged weights and their tokenizer.
+        model: folder of the merged weights and their tokenizer; with an adapter, folder or hub name of the base.
         dtype: their number format.
         device: "cpu" or "cuda".
         max_tokens: most tokens of prompt and answer together.
         cpu_kv_cache_gib: GiB of the key-value cache, on CPU.
         gpu_memory_rate: share of the GPU's memory, on CUDA.
         seed: of the sampling. (A seed per request brought the CPU engine down.)
+        revision: of a base on a hub.
+        adapter: folder of an adapter that every request names (see `lora_request`); "" where it is merged.
     """
 
     model: str
@@ -48,6 +53,30 @@ class EngineConfig:
     cpu_kv_cache_gib: int
     gpu_memory_rate: float
     seed: int
+    revision: str = ""
+    adapter: str = ""
+
+
+def engine_config(base: BaseLanguageModel, folder: Path, **options: Any) -> EngineConfig:
+    """Return the configuration that serves the trained model of `folder`: its `merged` weights, or else its `adapter` beside the base."""
+    merged = folder / "merged"
+    if merged.is_dir():
+        return EngineConfig(model=str(merged), dtype=base.dtype, **options)
+    return EngineConfig(model=base.path, revision=base.revision, adapter=str(folder / "adapter"), dtype=base.dtype, **options)
+
+
+def lora_request(adapter: str) -> "LoRARequest | None":
+    """Return what a request says to be answered with the engine's adapter, of which there is one."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(Path(adapter).parent.name, 1, adapter) if adapter else None
+
+
+def device_id(config: EngineConfig) -> str:
+    """Name the device for its lock: a GPU by its number, the CPU by the process that all workers of one executor come from."""
+    if config.device == "cpu":
+        return f"cpu-{os.getppid()}"
+    return f"cuda-{os.environ.get('CUDA_VISIBLE_DEVICES', '0')}"
 
 
 @dataclass
@@ -97,12 +126,20 @@ def _load(config: EngineConfig) -> "LLM":
 
     options: dict[str, Any] = {} if config.device == "cpu" else {"gpu_memory_utilization": config.gpu_memory_rate}
     try:
+        if config.adapter:
+            options |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(Path(config.adapter))}
         return LLM(
             config.model,
+            revision=config.revision or None,
+            tokenizer_revision=config.revision or None,
             dtype=config.dtype,
             max_model_len=config.max_tokens,
             seed=config.seed,
             trust_remote_code=False,
+            # Weights, configuration and tokenizer as transformers reads them in training; a repository may hold other forms beside them.
+            load_format="safetensors",
+            config_format="hf",
+            tokenizer_mode="hf",
             enforce_eager=config.device == "cpu",
             enable_prefix_caching=True,
             use_tqdm_on_load=False,
@@ -113,6 +150,19 @@ def _load(config: EngineConfig) -> "LLM":
         raise LanguageModelError(f"the engine did not start on {config.device}: {reason}; see generation in the settings") from error
 
 
+def _lora_rank(adapter: Path) -> int:
+    """Return the smallest rank that vLLM has room for and an adapter fits into."""
+    from typing import get_args
+
+    from vllm.config.lora import MaxLoRARanks
+
+    rank = int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+    fitting = [room for room in get_args(MaxLoRARanks) if room >= rank]
+    if not fitting:
+        raise LanguageModelError(f"adapter {adapter} has rank {rank}, vLLM serves up to {max(get_args(MaxLoRARanks))}; lower llm.lora_rank")
+    return min(fitting)
+
+
 def _prepare_environment(config: EngineConfig) -> None:
     """Set what vLLM and its libraries read when they are imported."""
     os.environ |= {
@@ -121,9 +171,10 @@ def _prepare_environment(config: EngineConfig) -> None:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        # The weights lie in a folder: nothing is asked of a hub.
-        "HF_HUB_OFFLINE": "1",
     }
+    if Path(config.model).is_dir():
+        # Nothing is asked of a hub.
+        os.environ["HF_HUB_OFFLINE"] = "1"
     if config.device == "cpu":
         # Spark gives its workers one thread per task CPU, with which the engine is 4 to 7 times slower on cores of its own.
         os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))

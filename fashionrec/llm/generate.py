@@ -13,7 +13,7 @@ from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from fashionrec.lake.spec import table_spec
-from fashionrec.llm.engine import EngineConfig, engine
+from fashionrec.llm.engine import EngineConfig, device_id, engine, lora_request
 from fashionrec.llm.examples import prompt_ids
 from fashionrec.prompts.answer import answer_regex, parse_answer
 
@@ -68,16 +68,17 @@ def generations_schema() -> t.StructType:
     return t.StructType([field for field in table_spec("generations").struct if field.name != "run_date"])
 
 
-def answer_prompts(llm: "LLM", rows: Sequence[Mapping[str, Any]], *, sampling: Sampling, max_tokens: int) -> list[dict[str, Any]]:
+def answer_prompts(llm: "LLM", rows: Sequence[Mapping[str, Any]], *, sampling: Sampling, config: EngineConfig) -> list[dict[str, Any]]:
     """Return answer, item_id, title, parse_error, log_prob and finish_reason for each row's `prompt`, in the rows' order.
 
     One prompt that the engine refuses would fail the whole call, so those are found first and left out of it.
     """
     ids = prompt_ids(llm.get_tokenizer(), [row["prompt"] for row in rows])
-    room = max_tokens - sampling.max_new_tokens
+    room = config.max_tokens - sampling.max_new_tokens
     refusals = [_refusal(len(tokens), room) for tokens in ids]
     asked = [{"prompt_token_ids": tokens} for tokens, refusal in zip(ids, refusals, strict=True) if not refusal]
-    outputs = iter(llm.generate(asked, _sampling_params(sampling), use_tqdm=False) if asked else [])
+    adapter = lora_request(config.adapter)
+    outputs = iter(llm.generate(asked, _sampling_params(sampling), use_tqdm=False, lora_request=adapter) if asked else [])
     return [_skipped(refusal) if refusal else _answered(next(outputs)) for refusal in refusals]
 
 
@@ -105,8 +106,8 @@ def _task(
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in regroup(batches, batch_size):
-            with engine(config, device_id=_device_id(config)) as llm:
-                answers = answer_prompts(llm, rows, sampling=sampling, max_tokens=config.max_tokens)
+            with engine(config, device_id=_task_device_id(config)) as llm:
+                answers = answer_prompts(llm, rows, sampling=sampling, config=config)
             done = [
                 {**{name: row[name] for name in _KEPT}, **found, "model_version": model_version}
                 for row, found in zip(rows, answers, strict=True)
@@ -116,15 +117,13 @@ def _task(
     return answer
 
 
-def _device_id(config: EngineConfig) -> str:
-    """Name the device for its lock: a GPU by its number, the CPU by the process that all workers of one executor come from."""
-    if config.device == "cpu":
-        return f"cpu-{os.getppid()}"
+def _task_device_id(config: EngineConfig) -> str:
+    """Name the device of a task, and leave the process only the GPU that Spark gave the task."""
     context = TaskContext.get()
     gpus = context.resources().get("gpu") if context else None
-    if gpus:
+    if gpus and config.device == "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus.addresses[0]
-    return f"cuda-{os.environ.get('CUDA_VISIBLE_DEVICES', '0')}"
+    return device_id(config)
 
 
 def _one_gpu_per_task(prompts: DataFrame) -> "ResourceProfile | None":

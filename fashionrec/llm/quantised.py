@@ -19,7 +19,7 @@ def load_quantised(base: BaseLanguageModel, *, device: str) -> "PreTrainedModel"
         device: where its weights go: "cpu", "cuda:0", ...
 
     Raises:
-        LanguageModelError: it cannot be read, or no module of it was quantised.
+        LanguageModelError: it cannot be read, or a linear layer that `lora_targets` names is not there or was not quantised.
     """
     import torch
     from transformers import BitsAndBytesConfig
@@ -30,11 +30,7 @@ def load_quantised(base: BaseLanguageModel, *, device: str) -> "PreTrainedModel"
     )
     with falcon_layers_as_linear():
         model = load_base(base, quantization_config=config, device_map={"": device}, dtype=compute)
-    # transformers says is_loaded_in_4bit even when it has replaced nothing.
-    if count_4bit_modules(model) == 0:
-        raise LanguageModelError(
-            f"base model {base.path}: no module was quantised to 4 bit; its linear layers are of a kind that is not known"
-        )
+    _require_4bit(model, base)
     _keep_differentiable(model)
     return model
 
@@ -44,6 +40,31 @@ def count_4bit_modules(model: "nn.Module") -> int:
     from bitsandbytes.nn import Linear4bit
 
     return sum(isinstance(module, Linear4bit) for module in model.modules())
+
+
+def _require_4bit(model: "nn.Module", base: BaseLanguageModel) -> None:
+    """Refuse a model of which not every module that is to get an adapter is in 4 bit.
+
+    transformers says `is_loaded_in_4bit` even where it has replaced nothing, and PEFT passes over a name that fits nothing beside others.
+    """
+    from bitsandbytes.nn import Linear4bit
+    from torch import nn
+
+    modules = dict(model.named_modules())
+    fitting = {target: [name for name in modules if f".{name}".endswith(f".{target}")] for target in base.lora_targets}
+    if missing := [target for target, names in fitting.items() if not names]:
+        linear = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, nn.Linear)})
+        raise LanguageModelError(
+            f"base model {base.path}: lora_targets names {', '.join(missing)}, which it does not have; its linear layers are "
+            f"{', '.join(linear)}; correct the file of llm.base"
+        )
+    targeted = {name for names in fitting.values() for name in names}
+    if others := sorted(name for name in targeted if not isinstance(modules[name], Linear4bit)):
+        share = "no module was" if len(others) == len(targeted) else f"only {len(targeted) - len(others)} of {len(targeted)} modules were"
+        raise LanguageModelError(
+            f"base model {base.path}: {share} quantised to 4 bit of those that lora_targets names; not {others[0]} and "
+            f"{len(others) - 1} more: {type(modules[others[0]]).__name__} is no linear layer that is known"
+        )
 
 
 def _keep_differentiable(model: "nn.Module") -> None:

@@ -35,7 +35,7 @@ def answers():
     config = EngineConfig(str(BASE), "float32", "cpu", 512, 1, 0.9, 17)
     sampling = Sampling(max_new_tokens=64, temperature=0.0, top_p=1.0)
     with engine(config, device_id=f"cpu-{os.getpid()}") as llm:
-        return dict(zip(INJECTIONS, answer_prompts(llm, rows, sampling=sampling, max_tokens=512), strict=True))
+        return dict(zip(INJECTIONS, answer_prompts(llm, rows, sampling=sampling, config=config), strict=True))
 
 
 def test_a_planted_item_is_never_the_answer(answers):
