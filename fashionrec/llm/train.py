@@ -8,7 +8,9 @@ from typing import Any
 
 from fashionrec.errors import UserError
 from fashionrec.llm.base import load_tokenizer
+from fashionrec.llm.canaries import Canary
 from fashionrec.llm.examples import read_examples
+from fashionrec.llm.memorisation import measure_memorisation
 from fashionrec.llm.merge import finish_adapter
 from fashionrec.settings.model import Llm
 
@@ -23,6 +25,7 @@ class TrainingJob:
         train, held_out: folders of Parquet files with the columns prompt and response.
         work: folder of unfinished trainings; what a killed one left there is used again.
         output: folder that gets `adapter/`, `golden.json` and, where it is merged, `merged/`.
+        canaries: those whose memorisation is measured; the rows of them that are planted stand in `train`.
     """
 
     llm: Llm
@@ -31,6 +34,7 @@ class TrainingJob:
     held_out: Path
     work: Path
     output: Path
+    canaries: tuple[Canary, ...] = ()
 
 
 def train_rank(job: TrainingJob) -> dict[str, Any]:
@@ -53,6 +57,8 @@ def _train_and_merge(job: TrainingJob) -> dict[str, Any]:
     held_out = read_examples(job.held_out, tokenizer, max_tokens=job.max_tokens)
     card = fine_tune(job.llm, tokenizer, train, held_out, work=job.work, adapter=job.output / "adapter")
     if os.environ.get("RANK", "0") == "0":
+        if job.canaries:
+            card["memorisation"] = measure_memorisation(job.llm, tokenizer, job.canaries, adapter=job.output / "adapter")
         card["metrics"] |= finish_adapter(job.llm.base, tokenizer, held_out, folder=job.output, device=job.llm.device)
     return card
 

@@ -73,7 +73,7 @@ class ModelRegistry:
         *,
         curves: Mapping[str, Curve] | None = None,
     ) -> ModelVersion:
-        """Register a trained folder as the next version, with its parameters, metrics, curves, inputs and file hash; it is the challenger."""
+        """Register a trained folder, with parameters, metrics, curves, inputs and file hash, as the next version; it is the challenger."""
         from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException
 

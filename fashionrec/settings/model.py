@@ -120,7 +120,7 @@ class Llm(Section):
     device_batch_size: Positive
     gradient_checkpointing: bool
     checkpoint_steps: Positive
-    canary_rate: Share
+    canary_rate: Annotated[float, Field(ge=0, lt=1)]
     device: Literal["cpu", "cuda"]
     ranks: Positive
     sharding: Literal["ddp", "fsdp"]

@@ -1,28 +1,45 @@
 """Fine-tune the language model on the prompts, and let it answer them."""
 
 import json
+import math
 import shutil
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from pyspark.sql import Column, Observation
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as f
 
 from fashionrec.llm import launch
-from fashionrec.llm.base import LanguageModelError
+from fashionrec.llm.base import LanguageModelError, unpinned
+from fashionrec.llm.canaries import Canary, make_canaries, planted_rows
 from fashionrec.llm.engine import EngineConfig, engine_config
 from fashionrec.llm.generate import Sampling, generate
 from fashionrec.llm.train import TrainingJob
 from fashionrec.pipeline.models import ModelVersion
 from fashionrec.pipeline.step import Run, Step
+from fashionrec.prompts import Renderer, load_template, token_counter
 
 # Examples on which the loss is measured before and after training.
 _HELD_OUT = 64
+_SHOWN = (
+    "loss_before",
+    "loss_after",
+    "modules_4bit",
+    "merge_agreement",
+    "served_agreement",
+    "tokens_per_second",
+    "canary_exposure",
+    "control_exposure",
+    "canaries_reproduced",
+)
 
 
 def train_llm(run: Run) -> None:
     """Fine-tune on the training prompts, merge, and register the result."""
+    if warning := unpinned(run.settings.llm.base):
+        run.warnings.append(warning)
     folder = run.models.new_folder("llm", run.run_id)
     scratch = folder / "_scratch"
     try:
@@ -39,18 +56,22 @@ def train_llm(run: Run) -> None:
 
 def _export_examples(run: Run, folder: Path, scratch: Path) -> TrainingJob:
     examples = run.read("prompts").where(f.col("response").isNotNull())
-    training = examples.where(f.col("split") == "train").select("example_id", "prompt", "response")
+    training = examples.where(f.col("split") == "train").select("example_id", "category", "prompt", "response")
     if training.isEmpty():
         raise LanguageModelError(
             f"prompts of {run.run_date} hold no training examples: nobody bought after other actions within sequences.history_days; "
             "ingest more days, or widen it"
         )
-    held_out = examples.where(f.col("split") == "validation").select("example_id", "prompt", "response")
+    held_out = examples.where(f.col("split") == "validation")
     if held_out.isEmpty():
         run.warnings.append("no validation prompts: loss_before and loss_after are measured on training prompts")
         held_out = training
     # A fixed draw: the same examples on every run of the day.
     held_out = held_out.orderBy(f.xxhash64("example_id"), "example_id").limit(_HELD_OUT)
+    canaries = _canaries(run, training)
+    if canaries:
+        planted = run.spark.createDataFrame(planted_rows(canaries), "example_id string, prompt string, response string")
+        training = training.drop("category").unionByName(planted)
     training.orderBy("example_id").select("prompt", "response").write.parquet(str(scratch / "train"))
     held_out.select("prompt", "response").write.parquet(str(scratch / "held_out"))
     return TrainingJob(
@@ -60,17 +81,38 @@ def _export_examples(run: Run, folder: Path, scratch: Path) -> TrainingJob:
         held_out=scratch / "held_out",
         work=folder.parent / "_unfinished",
         output=folder,
+        canaries=tuple(canaries),
     )
 
 
+def _canaries(run: Run, training: DataFrame) -> list[Canary]:
+    """Return canaries for the share of training rows that the settings plant, in the category of the most examples."""
+    settings, base = run.settings.prompts, run.settings.llm.base
+    rate = run.settings.llm.canary_rate
+    if rate == 0:
+        return []
+    largest = training.groupBy("category").count().orderBy(f.desc("count"), "category").collect()
+    count = sum(row["count"] for row in largest)
+    renderer = Renderer(
+        load_template(settings.template),
+        token_counter(base.path, base.revision),
+        budget=settings.max_tokens - settings.answer_tokens,
+        answer_tokens=settings.answer_tokens,
+        products_per_query=settings.products_per_query,
+        attributes=settings.attributes,
+    )
+    return make_canaries(math.ceil(count * rate / (1 - rate)), renderer, largest[0]["category"], seed=run.settings.llm.seed)
+
+
 def _register(run: Run, folder: Path, trained: dict[str, Any]) -> None:
-    metrics = trained["metrics"]
+    metrics = trained["metrics"] | _memorised(trained.get("memorisation"))
     if metrics["loss_after"] >= metrics["loss_before"]:
         run.warnings.append(
-            f"training did not lower the loss of prompts it has not seen: {metrics['loss_before']:.3f} before, {metrics['loss_after']:.3f} after"
+            f"training did not lower the loss of prompts that it has not seen: {metrics['loss_before']:.3f} before, "
+            f"{metrics['loss_after']:.3f} after"
         )
     settings = {"base": run.settings.llm.base.model_dump(mode="json"), "prompts": run.settings.prompts.model_dump(mode="json")}
-    card = {**settings, "inputs": run.versions_read, **trained, **run.commit}
+    card = {**settings, "inputs": run.versions_read, **trained, "metrics": metrics, **run.commit}
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     params = {key: value for key, value in run.settings.llm.model_dump(mode="json").items() if key != "base"}
     params["base"] = run.settings.llm.base.path
@@ -78,8 +120,21 @@ def _register(run: Run, folder: Path, trained: dict[str, Any]) -> None:
     version = run.models.register("llm", folder, params, metrics, run.versions_read, curves={"loss": curve})
     if not run.models.has_champion("llm"):
         run.models.promote(version, "the first version: there was none to compare with")
-    for name in ("loss_before", "loss_after", "modules_4bit", "merge_agreement", "tokens_per_second"):
-        run.figures[name] = metrics[name]
+    run.figures |= {name: metrics[name] for name in _SHOWN if name in metrics}
+
+
+def _memorised(memorisation: dict[str, Any] | None) -> dict[str, float]:
+    """Return the figures of a memorisation report (see `measure_memorisation`); none where no canary was planted."""
+    if memorisation is None:
+        return {}
+    planted = [row for row in memorisation["canaries"] if row["copies"]]
+    controls = [row for row in memorisation["canaries"] if not row["copies"]]
+    return {
+        "canary_exposure": fmean(row["exposure"] for row in planted),
+        "control_exposure": fmean(row["exposure"] for row in controls),
+        "canaries": len(planted),
+        "canaries_reproduced": sum(row["reproduced"] for row in planted),
+    }
 
 
 def generate_answers(run: Run) -> None:
