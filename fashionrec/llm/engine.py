@@ -6,6 +6,7 @@ Spark's workers import this module by name, so what it holds outlives a task; pi
 import fcntl
 import gc
 import json
+import logging
 import os
 import tempfile
 import threading
@@ -157,18 +158,21 @@ def _lora_rank(adapter: Path) -> int:
     from vllm.config.lora import MaxLoRARanks
 
     rank = int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
-    fitting = [room for room in get_args(MaxLoRARanks) if room >= rank]
-    if not fitting:
-        raise LanguageModelError(f"adapter {adapter} has rank {rank}, vLLM serves up to {max(get_args(MaxLoRARanks))}; lower llm.lora_rank")
-    return min(fitting)
+    rooms: tuple[int, ...] = get_args(MaxLoRARanks)
+    if rank > max(rooms):
+        raise LanguageModelError(f"adapter {adapter} has rank {rank}, vLLM serves up to {max(rooms)}; lower llm.lora_rank and train anew")
+    return min(room for room in rooms if room >= rank)
 
 
 def _prepare_environment(config: EngineConfig) -> None:
     """Set what vLLM and its libraries read when they are imported."""
+    # Its own setting takes effect after its first lines.
+    logging.getLogger("vllm").setLevel(logging.ERROR)
     os.environ |= {
         # In this process: 3 to 5 s to load instead of 29 to 53.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "ERROR",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }

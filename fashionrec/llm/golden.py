@@ -1,4 +1,4 @@
-"""Golden prompts: a few held-out prompts and their greedy answers, by which every later form of a model is compared with the trained one."""
+"""Golden prompts: a few held-out prompts and their greedy answers, with which every later form of a model is compared."""
 
 import json
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ def compare(model: "PreTrainedModel", answers: Sequence[Golden]) -> Agreement:
     """
     import torch
 
-    chosen = []
+    chosen: list[list[bool]] = []
     for golden in answers:
         ids = torch.tensor([golden.prompt_ids + golden.answer_ids], device=model.device)
         wanted = ids[0, len(golden.prompt_ids) :]
@@ -91,13 +91,13 @@ def compare(model: "PreTrainedModel", answers: Sequence[Golden]) -> Agreement:
             logits = model(input_ids=ids, logits_to_keep=len(wanted) + 1).logits[0, :-1]
         chosen.append((logits.gather(1, wanted[:, None])[:, 0] >= logits.max(1).values).tolist())
     # Greedily it would answer the same where it chooses every token.
-    return Agreement(_share(sum(chosen, [])), _share([all(places) for places in chosen]))
+    return Agreement(_share([place for places in chosen for place in places]), _share([all(places) for places in chosen]))
 
 
 def compare_served(llm: "LLM", answers: Sequence[Golden], *, adapter: str) -> Agreement:
     """Return how far an engine agrees: on tokens as `compare` does, on answers by answering.
 
-    Each place is a request of its own, for vLLM's log-probabilities of a prompt fail beside an adapter on CPU; the prefix cache makes it cheap.
+    Each place is a request of its own, which the prefix cache makes cheap: log-probabilities of a prompt fail beside an adapter on CPU.
     """
     from vllm import SamplingParams
 

@@ -1,4 +1,4 @@
-"""Make a trained adapter servable: beside its base where vLLM takes adapters, else merged into it; golden prompts say that nothing was lost."""
+"""Make a trained adapter servable: beside its base where vLLM takes adapters, else merged into it."""
 
 import gc
 from collections.abc import Sequence

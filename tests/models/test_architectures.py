@@ -1,4 +1,4 @@
-"""The base models of conf/models: every layer that is to learn is held in 4 bit and gets an adapter, and vLLM serves the result as the file says."""
+"""The base models of conf/models: every layer that is to learn is in 4 bit and gets an adapter, and vLLM serves it as the file says."""
 
 import json
 from contextlib import nullcontext

@@ -1,14 +1,19 @@
 """Golden prompts: what is merged or served answers as what was trained, and what does not is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
 from fashionrec.llm import golden, merge
 from fashionrec.llm.base import LanguageModelError, load_base, load_tokenizer
+from fashionrec.llm.engine import engine, engine_config
 from fashionrec.llm.examples import Example
+from fashionrec.llm.generate import Sampling, answer_prompts
 from fashionrec.llm.golden import check_served
 
+PROMPTS = [f"clicked a red dress {number}: " for number in range(5)]
 FALCON, LLAMA = "FalconForCausalLM", "LlamaForCausalLM"
 
 
@@ -75,6 +80,21 @@ def test_an_adapter_that_requests_do_not_name_is_refused(tiny_bases, finished, v
 def test_an_adapter_for_a_base_that_takes_none_is_refused_by_the_engine(tiny_bases, finished, vllm_process):
     job, _ = finished(tiny_bases(FALCON).model_copy(update={"live_adapter": True}))
     assert vllm_process(check_served, job)["error"].startswith("the engine did not start on cpu: ")
+
+
+def test_answers_of_an_adapter_beside_its_base_are_those_of_the_two_merged(tiny_bases, finished, vllm_process):
+    job, _ = finished(tiny_bases(LLAMA).model_copy(update={"live_adapter": False}))
+    merged = engine_config(job.llm.base, job.output, device="cpu", max_tokens=256, cpu_kv_cache_gib=1, gpu_memory_rate=0.9, seed=1)
+    live = replace(merged, model=job.llm.base.path, adapter=str(job.output / "adapter"))
+    expected, found, without = (vllm_process(answer, config) for config in (merged, live, replace(live, adapter="")))
+    assert [row["answer"] for row in found] == [row["answer"] for row in expected] != [row["answer"] for row in without]
+    assert [row["log_prob"] for row in found] == pytest.approx([row["log_prob"] for row in expected], rel=1e-4)
+
+
+def answer(config):
+    with engine(config, device_id="test") as llm:
+        sampling = Sampling(max_new_tokens=160, temperature=0.0, top_p=1.0)
+        return answer_prompts(llm, [{"prompt": prompt} for prompt in PROMPTS], sampling=sampling, config=config)
 
 
 def check_served_without_naming_the_adapter(job):

@@ -8,10 +8,10 @@ import pytest
 
 from fashionrec.llm import engine
 from fashionrec.llm.base import LanguageModelError
-from fashionrec.pipeline.models import ModelError
+from fashionrec.pipeline.models import ModelError, ModelVersion
 from fashionrec.pipeline.runner import new_run
 from fashionrec.pipeline.step import Step
-from fashionrec.pipeline.steps.llm import generate_answers, train_llm
+from fashionrec.pipeline.steps.llm import _engine_config, generate_answers, train_llm
 from fashionrec.prompts.answer import answer_regex
 from fashionrec.settings import load_settings
 from tests.builders import table_rows
@@ -83,11 +83,12 @@ def test_training_lowers_the_loss_of_prompts_it_has_not_seen(trained):
     assert figures["modules_4bit"] == 4 * LAYERS
     assert figures["loss_after"] < 0.8 * figures["loss_before"]
     assert figures["merge_agreement"] >= 0.95
+    assert figures["served_agreement"] >= 0.95
 
 
 def test_the_registered_version_holds_weights_adapter_and_card_and_nothing_else(trained):
     model = trained[1].model("llm")
-    assert sorted(path.name for path in model.folder.iterdir()) == ["adapter", "card.json", "merged"]
+    assert sorted(path.name for path in model.folder.iterdir()) == ["adapter", "card.json", "golden.json", "merged"]
     assert not [path for path in model.folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
     card = json.loads((model.folder / "card.json").read_text())
     assert card["inputs"] == {"prompts": trained[1].versions_read["prompts"]}
@@ -154,6 +155,23 @@ def test_training_that_fails_in_its_process_is_one_line_and_registers_nothing(sp
     assert not list((tmp_path / "models" / "llm").iterdir())
     with pytest.raises(ModelError, match="none is registered"):
         run.model("llm")
+
+
+def test_an_adapter_is_not_served_beside_another_base_than_its_own(run_in, tiny_bases, tmp_path):
+    run, llama, qwen = run_in(tmp_path), tiny_bases("LlamaForCausalLM"), tiny_bases("Qwen3ForCausalLM")
+    version = ModelVersion("llm", "7", tmp_path, "")
+
+    def config_of(base):
+        (tmp_path / "card.json").write_text(json.dumps({"base": llama.model_dump(mode="json")}))
+        run.settings = run.settings.model_copy(update={"llm": run.settings.llm.model_copy(update={"base": base})})
+        return _engine_config(run, version)
+
+    config = config_of(llama)
+    assert (config.model, config.adapter) == (llama.path, str(tmp_path / "adapter"))
+    with pytest.raises(
+        LanguageModelError, match=r"^llm@7 is an adapter of .*Llama.* llm.base is .*Qwen3.*; set llm.base back, or train anew$"
+    ):
+        config_of(qwen)
 
 
 def test_a_second_engine_on_a_device_is_refused_in_seconds(monkeypatch):
