@@ -20,6 +20,7 @@ or not at all, so clearing the task (and what comes after it) is always safe.
 | `ingest_*` | everybody downstream; yesterday's feed stays | are the raw folder and the pseudonyms' key there? what is in `quarantine`? |
 | `build_*`, `index_queries`, `look_up_queries` | today's prompts | the table and column that the error names |
 | `train_*` | nobody today: the champion of before stays | the loss in the log, the GPU's memory |
+| `promote_llm` | nobody: the champion of before stays | the engine's line in the log |
 | `generate` | today's recommendations | is the GPU held by another job? |
 | `recommend`, `publish_campaign` | today's e-mails; yesterday's rows expire | the gate's line in the log |
 | `evaluate`, `analyze_characteristics`, `monitor` | nobody today; no report | the table that the error names |
@@ -39,7 +40,7 @@ OVERRIDES = os.environ.get("FASHIONREC_SET", "").split()
 # The date whose logs are complete: the start of the interval, unless a trigger names another.
 RUN_DATE = "{{ (dag_run.conf or {}).get('run_date') or (data_interval_start | ds) }}"
 
-# Each job and the jobs whose tables it reads.
+# Each job and the jobs whose tables it reads; promote_llm also waits for the GPU that generate holds.
 AFTER = {
     "ingest_catalog": [],
     "ingest_interactions": ["ingest_catalog"],
@@ -54,6 +55,7 @@ AFTER = {
     "build_indexes": ["ingest_catalog", "train_embeddings"],
     "recommend": ["ingest_interactions", "ingest_catalog", "generate", "build_indexes", "train_embeddings"],
     "publish_campaign": ["ingest_interactions", "ingest_catalog", "recommend"],
+    "promote_llm": ["build_prompts", "build_sequences", "build_indexes", "train_llm", "train_embeddings", "generate"],
     "evaluate": ["build_sequences", "generate", "build_indexes", "train_embeddings"],
     "analyze_characteristics": ["ingest_interactions", "ingest_catalog"],
     "monitor": ["recommend", "publish_campaign", "evaluate", "analyze_characteristics"],

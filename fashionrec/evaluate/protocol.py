@@ -86,14 +86,14 @@ class Catalogue:
 
 
 def answered_examples(generations: DataFrame, sequences: DataFrame) -> DataFrame:
-    """Return every generated answer to a test example: example_id, category, target_item_id, item_id, title, session.
+    """Return every generated answer to an example with a known target: example_id, category, target_item_id, item_id, title, session.
 
     `item_id` and `title` are none where the answer could not be read; `session` holds the IDs of the items clicked or bought before the
     target, oldest to newest.
     """
     touched = f.filter("actions", lambda action: action["item_id"].isNotNull())
     sessions = sequences.select("example_id", f.transform(touched, lambda action: action["item_id"]).alias("session"))
-    answers = generations.where("split = 'test'").select("example_id", "category", "target_item_id", "item_id", "title")
+    answers = generations.where("target_item_id IS NOT NULL").select("example_id", "category", "target_item_id", "item_id", "title")
     return answers.join(sessions, "example_id", "left")
 
 

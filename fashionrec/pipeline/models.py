@@ -102,6 +102,10 @@ class ModelRegistry:
         client.set_terminated(run.info.run_id)
         return ModelVersion(name, str(version.version), folder, sha256)
 
+    def refuse(self, version: ModelVersion, why: str) -> None:
+        """Keep with a version why it did not become champion."""
+        self._client.set_model_version_tag(version.name, version.version, "why_not_champion", why)
+
     def promote(self, version: ModelVersion, why: str) -> None:
         """Make a version the champion, and keep with it why."""
         self._client.set_model_version_tag(version.name, version.version, "why_champion", why)

@@ -2,7 +2,7 @@
 
 from fashionrec.errors import UserError
 from fashionrec.pipeline.step import Step
-from fashionrec.pipeline.steps import embeddings, evaluate, ingest, llm, memory, prompts, recommend, sequences
+from fashionrec.pipeline.steps import embeddings, evaluate, ingest, llm, memory, promote, prompts, recommend, sequences
 
 STEPS: tuple[Step, ...] = (
     *ingest.STEPS,
@@ -12,6 +12,7 @@ STEPS: tuple[Step, ...] = (
     *llm.STEPS,
     *embeddings.STEPS,
     *recommend.STEPS,
+    *promote.STEPS,
     *evaluate.STEPS,
 )
 

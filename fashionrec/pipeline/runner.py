@@ -70,7 +70,7 @@ def run_steps(run: Run, steps: Sequence[Step], console: Console) -> dict[str, An
 
 def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, Any]:
     # The session outlives a step, its counters do not.
-    mine = replace(run, step=step, versions_read={}, rows_read={}, rows_written={}, warnings=[], figures={})
+    mine = replace(run, step=step, versions_read={}, rows_read={}, rows_written={}, warnings=[], notes=[], figures={})
     mine.__dict__.update({key: run.__dict__[key] for key in ("spark", "models") if key in run.__dict__})
     peak = PeakMemory()
     start = time.monotonic()
@@ -98,6 +98,7 @@ def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, A
         "rows_written": mine.rows_written,
         "figures": mine.figures,
         "warnings": mine.warnings,
+        "notes": mine.notes,
     }
     rows = ", ".join(f"{table} {count:,}" for table, count in mine.rows_written.items())
     figures = ", ".join(f"{name} {_figure(value)}" for name, value in mine.figures.items())
@@ -107,6 +108,8 @@ def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, A
         highlight=False,
         soft_wrap=True,
     )
+    for note in mine.notes:
+        console.print(f"  {note}", highlight=False, soft_wrap=True)
     for warning in mine.warnings:
         console.print(f"  warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     if error:

@@ -4,6 +4,7 @@ from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.embeddings.spaces import encode_titles, session_vectors
@@ -37,31 +38,36 @@ MONITORED = (
 
 def evaluate(run: Run) -> None:
     """Rank the last purchase of every test path among all items of its category, by the system and by simple methods."""
-    sequences, ids, title = run.read("sequences"), run.model("id"), run.model("title")
-    examples = answered_examples(run.read("generations"), sequences)
+    sequences = run.read("sequences")
+    examples = answered_examples(run.read("generations").where("split = 'test'"), sequences)
     if examples.isEmpty():
         raise UserError(f"evaluate: no answers to test prompts on {run.run_date}; generate with test among generation.splits")
+    ranked = rank_answers(run, examples).cache()
+    run.write("evaluations", metric_rows(ranked, k=run.settings.evaluate.k))
+    run.figures |= coverage(ranked)
+    missing = sequences.where("split = 'test'").count() - int(run.figures["test_examples"])
+    if missing:
+        run.warnings.append(f"evaluate: {missing:,} test paths have no answer and are not evaluated")
+    ranked.unpersist()
+
+
+def rank_answers(run: Run, examples: DataFrame) -> DataFrame:
+    """Return the ranks of answered examples (see `protocol.rank_examples`) by the day's indexes and the champions of both spaces."""
+    ids, title = run.model("id"), run.model("title")
     folder = Path(run.path("indexes", str(run.run_date)))
     check_build(folder, {"id": ids.version, "title": title.version})
     purchases: dict[str, dict[str, int]] = {}
-    for row in train_purchases(sequences).toLocalIterator():  # at most one row per item of the catalogue
+    for row in train_purchases(run.read("sequences")).toLocalIterator():  # at most one row per item of the catalogue
         purchases.setdefault(row["category"], {})[row["item_id"]] = row["purchase_count"]
-    k = run.settings.evaluate.k
-    ranked = rank_examples(
+    return rank_examples(
         examples,
         load=partial(_load, folder),
         encode=partial(encode_titles, title.folder),
         encode_sessions=partial(session_vectors, ids.folder),
         purchases=purchases,
         m=run.settings.retrieval.mixup_m,
-        k=k,
-    ).cache()
-    run.write("evaluations", metric_rows(ranked, k=k))
-    run.figures |= coverage(ranked)
-    missing = sequences.where("split = 'test'").count() - int(run.figures["test_examples"])
-    if missing:
-        run.warnings.append(f"evaluate: {missing:,} test paths have no answer and are not evaluated")
-    ranked.unpersist()
+        k=run.settings.evaluate.k,
+    )
 
 
 def _load(folder: Path, category: str) -> CategoryItems | None:

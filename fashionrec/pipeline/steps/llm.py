@@ -139,10 +139,19 @@ def _memorised(memorisation: dict[str, Any] | None) -> dict[str, float]:
 
 def generate_answers(run: Run) -> None:
     """Answer the prompts of the chosen splits with the champion."""
+    prompts = run.read("prompts").where(f.col("split").isin(*run.settings.generation.splits))
+    answers = answered_by(run, run.model("llm"), prompts)
+    seen = Observation()
+    start = time.monotonic()
+    rows = run.write("generations", answers.observe(seen, *_figures()))
+    run.figures |= {name: float(value or 0.0) for name, value in seen.get.items()}
+    run.figures["prompts_per_second"] = rows / (time.monotonic() - start)
+
+
+def answered_by(run: Run, model: ModelVersion, prompts: DataFrame) -> DataFrame:
+    """Return the answers of a version to prompts (see `llm.generate.generate`)."""
     settings = run.settings.generation
-    model = run.model("llm")
-    prompts = run.read("prompts").where(f.col("split").isin(*settings.splits))
-    answers = generate(
+    return generate(
         prompts,
         config=_engine_config(run, model),
         sampling=Sampling(max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, top_p=settings.top_p),
@@ -150,11 +159,6 @@ def generate_answers(run: Run) -> None:
         batch_size=settings.batch_size,
         model_version=model.label,
     )
-    seen = Observation()
-    start = time.monotonic()
-    rows = run.write("generations", answers.observe(seen, *_figures()))
-    run.figures |= {name: float(value or 0.0) for name, value in seen.get.items()}
-    run.figures["prompts_per_second"] = rows / (time.monotonic() - start)
 
 
 def _engine_config(run: Run, model: ModelVersion) -> EngineConfig:

@@ -1,0 +1,65 @@
+"""Let a newly trained language model take over, if it is better than the one that serves."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as f
+
+from fashionrec.errors import UserError
+from fashionrec.evaluate.protocol import METHODS, answered_examples
+from fashionrec.pipeline.models import ModelVersion
+from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.steps.evaluate import rank_answers
+from fashionrec.pipeline.steps.llm import answered_by
+
+# Validation purchases that both answer: a difference of a few percent is no accident, and one engine takes minutes.
+_EXAMPLES = 1000
+
+
+def promote_llm(run: Run) -> None:
+    """Let champion and challenger answer the same validation prompts; the challenger takes over from the next run on where it is better.
+
+    Better: its mean NDCG@k, ranked as the product does it, is higher. The test split plays no part, so that it stays a fair test.
+    """
+    champion, challenger = run.models.champion("llm"), run.models.challenger("llm")
+    if champion == challenger:
+        run.notes.append(f"{champion.label} is champion, and nothing newer was trained")
+        return
+    prompts = run.read("prompts").where("split = 'validation'")
+    prompts = prompts.orderBy(f.xxhash64("example_id"), "example_id").limit(_EXAMPLES)
+    if prompts.isEmpty():
+        raise UserError(f"promote_llm: no validation prompts on {run.run_date} to compare by; {champion.label} stays champion")
+    old, new = (_figures(run, version, prompts) for version in (champion, challenger))
+    k = run.settings.evaluate.k
+    better = new["ndcg"] > old["ndcg"]
+    why = (
+        f"{challenger.label} {'is better than' if better else 'is not better than'} {champion.label} on {new['examples']:,.0f} validation "
+        f"purchases of {run.run_date}: NDCG@{k} {new['ndcg']:.4f} against {old['ndcg']:.4f}, "
+        f"Recall@{k} {new['recall']:.4f} against {old['recall']:.4f}"
+    )
+    if better:
+        run.models.promote(challenger, why)
+    else:
+        run.models.refuse(challenger, why)
+    run.notes.append(f"{why}; {challenger.label if better else champion.label} answers from the next run on")
+    run.figures |= {"champion_ndcg": round(old["ndcg"], 4), "challenger_ndcg": round(new["ndcg"], 4)}
+
+
+def _figures(run: Run, version: ModelVersion, prompts: DataFrame) -> dict[str, float]:
+    """Return the means of a version's answers to the prompts, ranked as the product does it: recall and ndcg, and examples, their number."""
+    staged = run.path("lake", "_staging", run.run_id, f"answers_{version.version}")
+    # The engine answers once, whatever reads the answers.
+    answered_by(run, version, prompts).write.mode("overwrite").parquet(staged)
+    examples = answered_examples(run.spark.read.parquet(staged), run.read("sequences"))
+    ranked = rank_answers(run, examples).where(f.col("method") == METHODS[0])
+    (means,) = ranked.agg(f.avg("recall").alias("recall"), f.avg("ndcg").alias("ndcg"), f.count("*").alias("examples")).collect()
+    return {name: float(value) for name, value in means.asDict().items()}
+
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        "promote_llm",
+        reads=("prompts", "sequences", "indexes", "model/llm", "model/id", "model/title"),
+        writes=(),
+        run=promote_llm,
+        about="Compare the newest language model with the one that serves, on validation purchases, and let the better one serve.",
+    ),
+)
