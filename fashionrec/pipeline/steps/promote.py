@@ -44,7 +44,7 @@ def promote_llm(run: Run) -> None:
 
 
 def _figures(run: Run, version: ModelVersion, prompts: DataFrame) -> dict[str, float]:
-    """Return the means of a version's answers to the prompts, ranked as the product does it: recall and ndcg, and examples, their number."""
+    """Return the mean recall and ndcg of a version's answers to the prompts, ranked as the product does it, and examples, their number."""
     staged = run.path("lake", "_staging", run.run_id, f"answers_{version.version}")
     # The engine answers once, whatever reads the answers.
     answered_by(run, version, prompts).write.mode("overwrite").parquet(staged)
