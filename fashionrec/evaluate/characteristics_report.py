@@ -9,6 +9,7 @@ from fashionrec.evaluate.characteristics import ALL, FASHION, LAST_MONTHS, WHOLE
 from fashionrec.evaluate.page import write_page
 from fashionrec.ingest.world_words import VERTICALS
 
+PAGE = "characteristics.html"
 Row = Mapping[str, Any]
 
 # The paper's ratios of fashion to the other verticals (section 3).
@@ -61,7 +62,7 @@ def write_characteristics(folder: Path, *, run_date: date, synthetic: bool, rows
     verticals = sorted({row["vertical"] for row in rows}, key=lambda name: (name != FASHION, name))
     topics = [_topic(key, rows, verticals, run_date) for key in _TOPICS]
     return write_page(
-        folder / "characteristics.html",
+        folder / PAGE,
         "characteristics.html.jinja",
         filters={},
         run_date=run_date,

@@ -83,12 +83,41 @@ def epoch_chart(series: Epochs, colours: Mapping[str, int], *, kept: int | None,
             for epoch, value in points:
                 if epoch == kept:
                     axes.plot([epoch], [value], color=_SERIES[colours[name]], marker="o", markersize=7)
-        axes.set_ylim(0, 1.08 * max(value for points in series.values() for _, value in points) or 1)
-        last = max(epoch for points in series.values() for epoch, _ in points)
-        axes.set_xlim(-0.04 * last, 1.04 * last)
-        axes.locator_params(axis="x", integer=True, nbins=7)
+        _from_the_start(axes, [point for points in series.values() for point in points])
         axes.set_xlabel("epoch")
         _grid(axes, percent)
+        return _svg(figure, label)
+
+
+def step_chart(line: Sequence[tuple[float, float]], dots: Sequence[tuple[float, float]], *, label: str) -> str:
+    """Return a line over the steps of a training in the first colour, and dots of what is measured now and then in the second."""
+    with _figure(4.4, 2.2) as (figure, axes):
+        axes.plot(*zip(*line, strict=True), color=_SERIES[0], linewidth=1.5, solid_joinstyle="round")
+        axes.plot(*zip(*dots, strict=True), color=_SERIES[1], linestyle="none", marker="o", markersize=6)
+        _from_the_start(axes, [*line, *dots])
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss, nats per token")
+        _grid(axes, percent=False)
+        return _svg(figure, label)
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int], of_them: Sequence[int], *, middle: float, label: str) -> str:
+    """Return bars over a logarithmic axis: `counts` (bins) between `edges` (bins + 1), `of_them` coloured, a dashed line at `middle`."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    with _figure(4.4, 2.2) as (figure, axes):
+        for heights, colour in ((counts, _QUIET), (of_them, _SERIES[0])):
+            axes.bar(edges[:-1], heights, width=0.9 * np.diff(edges), align="edge", color=colour)
+        axes.axvline(middle, color=_MUTED, linewidth=1, linestyle=(0, (3, 3)))
+        axes.set_xscale("log")
+        # Few decades have room for ticks between them.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if edges[-1] < 1000 * edges[0] else (1,), numticks=8))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.12g}")
+        axes.set_xlabel("perplexity")
+        axes.set_ylabel("prompts")
+        _grid(axes, percent=False)
         return _svg(figure, label)
 
 
@@ -109,6 +138,14 @@ def point_chart(groups: Mapping[str, NDArray[np.float32]], colours: Mapping[str,
         paths.append(f'<path d="{dots}" style="stroke: var(--{colour})"><title>{html.escape(name)}</title></path>')
     drawn = f'<g fill="none" stroke-width="9" stroke-linecap="round" stroke-opacity="0.75">{"".join(paths)}</g>'
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(label)}">{drawn}</svg>'
+
+
+def _from_the_start(axes: "Axes", points: Sequence[tuple[float, float]]) -> None:
+    """Show both axes from 0, with a little room about the points."""
+    last = max(place for place, _ in points)
+    axes.set_ylim(0, 1.08 * max(value for _, value in points) or 1)
+    axes.set_xlim(-0.04 * last, 1.04 * last)
+    axes.locator_params(axis="x", integer=True, nbins=7)
 
 
 def _grid(axes: "Axes", percent: bool) -> None:

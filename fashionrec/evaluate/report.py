@@ -1,18 +1,21 @@
 """The evaluation as a table for the terminal, and a day's report as one HTML page that needs no network."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from fashionrec.evaluate import characteristics_report, language_model_report, training_report
 from fashionrec.evaluate.health import ROW_COUNT, moved
 from fashionrec.evaluate.page import write_page
 from fashionrec.evaluate.protocol import METHODS
 
 Row = Mapping[str, Any]
 
+# Pages of other steps that the report links where they are there.
+PAGES = (characteristics_report.PAGE, training_report.PAGE, language_model_report.PAGE)
 # Charts of more categories than these would be too many to compare.
 _PANELS = 12
 _METHODS = {
@@ -56,8 +59,7 @@ def write_report(
     run_date: date,
     synthetic: bool,
     evaluations: Sequence[Row],
-    has_characteristics: bool,
-    has_training: bool,
+    pages: Collection[str],
     health: Sequence[Row],
     examples: Sequence[Row],
 ) -> Path:
@@ -68,7 +70,7 @@ def write_report(
         run_date: the day that it is about.
         synthetic: whether the data was made up, which the page then says.
         evaluations, health: rows of the tables.
-        has_characteristics, has_training: whether `characteristics.html` and `embeddings.html` are there to be linked to.
+        pages: those of `PAGES` that are there to be linked to.
         examples: a few paths of shoppers: category, earlier_count, actions (at, action, words), answer, parse_error,
             products (rank, item_id, title, source, reason).
     """
@@ -83,8 +85,7 @@ def write_report(
         tiles=_tiles(evaluations, health),
         blocks=_blocks(evaluations),
         bars=_bars(evaluations),
-        has_characteristics=has_characteristics,
-        has_training=has_training,
+        pages=pages,
         health=[{**row, "moved": moved(row), "means": _HEALTH.get(row["metric"], row["metric"])} for row in health],
         examples=examples,
     )

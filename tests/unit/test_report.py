@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fashionrec.evaluate.characteristics_report import write_characteristics
 from fashionrec.evaluate.health import health_rows, quarantine_rates, warnings
-from fashionrec.evaluate.report import metrics_table, write_report
+from fashionrec.evaluate.report import PAGES, metrics_table, write_report
 
 EVIL = "<script>alert(1)</script> & [bold]$x^"
 
@@ -30,8 +30,7 @@ def report(folder, **given):
         "run_date": date(2026, 3, 1),
         "synthetic": False,
         "evaluations": rows,
-        "has_characteristics": True,
-        "has_training": True,
+        "pages": PAGES,
         "health": health_rows(figures, {("items", "row_count"): 40.0}),
         "examples": [path],
     }
@@ -93,7 +92,7 @@ def test_the_page_loads_nothing_from_outside(tmp_path):
     page = report(tmp_path)
     assert not re.search(r"https?:|//\w|@import", page)
     links = {value for name, value in Tags(page).attributes if name in ("href", "src", "xlink:href")}
-    assert {link for link in links if not link.startswith("#")} == {"characteristics.html", "embeddings.html"}
+    assert {link for link in links if not link.startswith("#")} == {"characteristics.html", "embeddings.html", "language_model.html"}
 
 
 def test_the_page_of_the_characteristics_is_as_safe_and_needs_nothing_either(tmp_path):
@@ -144,10 +143,13 @@ def test_the_headline_sets_the_system_beside_the_best_method_without_a_language_
 
 
 def test_a_day_with_little_to_show_still_has_a_page(tmp_path):
-    page = report(tmp_path, has_characteristics=False, has_training=False, examples=[], health=[], evaluations=evaluations(fashionrec=0.0))
-    assert "characteristics.html" not in page
-    assert "embeddings.html" not in page
-    Tags(page)
+    Tags(report(tmp_path, pages=(), examples=[], health=[], evaluations=evaluations(fashionrec=0.0)))
+
+
+@pytest.mark.parametrize("there", PAGES)
+def test_only_pages_that_are_there_are_linked(tmp_path, there):
+    page = report(tmp_path, pages=[there])
+    assert [other for other in PAGES if other in page] == [there]
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):

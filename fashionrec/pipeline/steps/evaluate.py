@@ -9,11 +9,11 @@ from pyspark.sql import functions as f
 
 from fashionrec.embeddings.spaces import encode_titles, session_vectors
 from fashionrec.errors import UserError
-from fashionrec.evaluate import characteristics, health, training_report
+from fashionrec.evaluate import characteristics, health
 from fashionrec.evaluate.characteristics_report import write_characteristics
 from fashionrec.evaluate.examples import example_paths
 from fashionrec.evaluate.protocol import CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
-from fashionrec.evaluate.report import write_report
+from fashionrec.evaluate.report import PAGES, write_report
 from fashionrec.lake import tables
 from fashionrec.lake.folders import slug
 from fashionrec.lake.spec import table_spec
@@ -120,8 +120,7 @@ def monitor(run: Run) -> None:
         run_date=run.run_date,
         synthetic=run.synthetic,
         evaluations=[row.asDict() for row in run.read("evaluations").collect()],
-        has_characteristics=not run.read("characteristics").isEmpty(),
-        has_training=(folder / training_report.PAGE).exists(),
+        pages={page for page in PAGES if (folder / page).exists()},
         health=rows,
         examples=example_paths(run.read("sequences"), run.read("generations"), run.read("recommendations"), count=3),
     )
@@ -174,7 +173,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         "monitor",
-        reads=(*MONITORED, "characteristics"),
+        reads=(*MONITORED, "characteristics"),  # whose page it links
         writes=("health",),
         run=monitor,
         about="Compare the day's figures with the run before and write the day's report.",

@@ -11,6 +11,8 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as f
 
+from fashionrec.evaluate.language_model_report import write_language_model
+from fashionrec.evaluate.training_report import Trained
 from fashionrec.llm import launch
 from fashionrec.llm.base import LanguageModelError, unpinned
 from fashionrec.llm.canaries import Canary, make_canaries, planted_rows
@@ -44,14 +46,19 @@ def train_llm(run: Run) -> None:
     scratch = folder / "_scratch"
     try:
         job = _export_examples(run, folder, scratch)
+        start = time.monotonic()
         card = launch.train(run.spark, job)
+        seconds = time.monotonic() - start
         shutil.rmtree(scratch)
-        _register(run, folder, card)
+        trained = _register(run, folder, card, seconds)
     except BaseException:
         # What is not registered is nobody's; its checkpoints stay, so that the next run goes on from there.
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(job.work, ignore_errors=True)
+    reports = run.day_folder("reports")
+    page = write_language_model(reports, run_date=run.run_date, synthetic=run.synthetic, trained=trained, warnings=run.warnings)
+    run.figures["page_kib"] = page.stat().st_size // 1024
 
 
 def _export_examples(run: Run, folder: Path, scratch: Path) -> TrainingJob:
@@ -104,7 +111,7 @@ def _canaries(run: Run, training: DataFrame) -> list[Canary]:
     return make_canaries(math.ceil(count * rate / (1 - rate)), renderer, largest[0]["category"], seed=run.settings.llm.seed)
 
 
-def _register(run: Run, folder: Path, trained: dict[str, Any]) -> None:
+def _register(run: Run, folder: Path, trained: dict[str, Any], seconds: float) -> Trained:
     metrics = trained["metrics"] | _memorised(trained.get("memorisation"))
     if metrics["loss_after"] >= metrics["loss_before"]:
         run.warnings.append(
@@ -121,6 +128,7 @@ def _register(run: Run, folder: Path, trained: dict[str, Any]) -> None:
     if not run.models.has_champion("llm"):
         run.models.promote(version, "the first version: there was none to compare with")
     run.figures |= {name: metrics[name] for name in _SHOWN if name in metrics}
+    return Trained("llm", version.version, folder, version.sha256, params, card, seconds)
 
 
 def _memorised(memorisation: dict[str, Any] | None) -> dict[str, float]:
