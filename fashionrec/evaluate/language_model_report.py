@@ -105,7 +105,7 @@ def _times(count: int) -> str:
 
 def _forms(metrics: Row) -> list[dict[str, str]]:
     """Return a line for each form of the model that was asked the golden prompts."""
-    names = {"merge": "Adapter merged into the base, read back from its files", "served": "As vLLM serves it"}
+    names = {"merge": "Merged with its base", "served": "As vLLM serves it"}
     return [
         {"name": words, "tokens": f"{metrics[f'{name}_agreement']:.1%}", "answers": f"{metrics[f'{name}_equal_answers']:.1%}"}
         for name, words in names.items()
@@ -142,7 +142,8 @@ def _memorised(found: Row | None) -> dict[str, Any] | None:
 def _facts(trained: Trained) -> list[tuple[str, str]]:
     params, metrics, base = trained.params, trained.card["metrics"], trained.card["base"]
     # A folder's place on the machine of the training tells nobody anything.
-    name = f"{base['path']}, revision {base['revision']}" if base["revision"] else Path(base["path"]).name
+    path = Path(base["path"])
+    name = path.name if path.is_absolute() else f"{path}, revision {base['revision'] or 'not pinned'}"
     ranks = f"{params['ranks']} ranks ({params['sharding']})" if params["ranks"] > 1 else "1 rank"
     limit = f"; at most {params['max_steps']:,} steps" if params["max_steps"] else ""
     hard = "drawn at random" if params["hard_by"] == "random" else "of the highest perplexity"
