@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from fashionrec.llm import checkpoints
 from fashionrec.llm.examples import Example, collate
 from fashionrec.llm.perplexity import Surprise, surprise
-from fashionrec.llm.quantised import count_4bit_modules, load_quantised
+from fashionrec.llm.quantised import compute_dtype, count_4bit_modules, load_quantised
 from fashionrec.llm.rounds import hardest, random_share, training_order
 from fashionrec.llm.watch import SavingTrainer, Watch, finite
 from fashionrec.settings.model import Llm
@@ -67,7 +68,7 @@ def fine_tune(
     trainer.train(resume_from_checkpoint=str(found) if found else None)
     seconds = time.monotonic() - start
     loss_after = finite(measure(trainer.model_wrapped, held_out).loss)
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of all ranks, where they share the model
+    weights = trained_weights(model)
     if trainer.is_world_process_zero():
         model.save_pretrained(str(adapter), state_dict=weights, safe_serialization=True)
     tokens = int(trainer.state.num_input_tokens_seen)
@@ -86,7 +87,8 @@ def fine_tune(
 
 def with_adapter(llm: Llm) -> PeftModel:
     """Return the 4-bit base with a new LoRA adapter on every layer that the settings name, ready to train."""
-    model = load_quantised(llm.base, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if llm.device == "cuda" else "cpu")
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if llm.device == "cuda" else "cpu"
+    model = load_quantised(llm.base, device=device, sharded=llm.sharding == "fsdp")
     model = prepare_model_for_kbit_training(
         model,
         use_gradient_checkpointing=llm.gradient_checkpointing,
@@ -94,6 +96,12 @@ def with_adapter(llm: Llm) -> PeftModel:
     )
     model.config.use_cache = False
     return get_peft_model(model, lora_config(llm))
+
+
+def trained_weights(model: PeftModel) -> dict[str, torch.Tensor]:
+    """Return the adapter's weights, whole: every rank has to call this, since ranks that share a model hold a part each."""
+    trained = {name: weights.detach() for name, weights in model.named_parameters() if weights.requires_grad}
+    return {name: weights.full_tensor() if isinstance(weights, DTensor) else weights for name, weights in trained.items()}
 
 
 def lora_config(llm: Llm) -> LoraConfig:
@@ -110,7 +118,6 @@ def lora_config(llm: Llm) -> LoraConfig:
 def training_arguments(llm: Llm, folder: Path) -> TrainingArguments:
     """Return the trainer's arguments; checkpoints go to `folder`."""
     cuda = llm.device == "cuda"
-    half = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else False
     return TrainingArguments(
         output_dir=str(folder),
         optim=llm.optimiser,
@@ -124,8 +131,8 @@ def training_arguments(llm: Llm, folder: Path) -> TrainingArguments:
         gradient_accumulation_steps=llm.batch_size // (llm.ranks * llm.device_batch_size),
         seed=llm.seed,
         use_cpu=not cuda,
-        bf16=cuda and half,
-        fp16=cuda and not half,
+        bf16=compute_dtype(llm.device) == torch.bfloat16,
+        fp16=compute_dtype(llm.device) == torch.float16,
         gradient_checkpointing=llm.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if llm.gradient_checkpointing else None,
         ddp_find_unused_parameters=False,

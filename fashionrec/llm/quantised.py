@@ -8,15 +8,17 @@ from fashionrec.llm.base import LanguageModelError, load_base
 from fashionrec.settings.model import BaseLanguageModel
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from transformers import PreTrainedModel
 
 
-def load_quantised(base: BaseLanguageModel, *, device: str) -> "PreTrainedModel":
-    """Return the base in nf4 with double quantisation; it computes in bfloat16 on CUDA and in float32 on CPU.
+def load_quantised(base: BaseLanguageModel, *, device: str, sharded: bool = False) -> "PreTrainedModel":
+    """Return the base in nf4 with double quantisation; it computes in `compute_dtype`.
 
     Args:
         device: where its weights go: "cpu", "cuda:0", ...
+        sharded: whether FSDP will share it out among ranks.
 
     Raises:
         LanguageModelError: it cannot be read, or a linear layer that `lora_targets` names is not there or was not quantised.
@@ -24,15 +26,29 @@ def load_quantised(base: BaseLanguageModel, *, device: str) -> "PreTrainedModel"
     import torch
     from transformers import BitsAndBytesConfig
 
-    compute = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    compute = compute_dtype(device)
     config = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+        # FSDP shares out weights of floating types only; of others it would keep a whole copy on every rank.
+        bnb_4bit_quant_storage=torch.bfloat16 if sharded else torch.uint8,
     )
     with falcon_layers_as_linear():
         model = load_base(base, quantization_config=config, device_map={"": device}, dtype=compute)
     _require_4bit(model, base)
     _keep_differentiable(model)
     return model
+
+
+def compute_dtype(device: str) -> "torch.dtype":
+    """Return the number format of activations: float32 on CPU, bfloat16 on a GPU that has it, and float16 on older ones (V100)."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def count_4bit_modules(model: "nn.Module") -> int:

@@ -133,6 +133,10 @@ class Llm(Section):
                 f"llm.batch_size={self.batch_size} must be a multiple of llm.ranks={self.ranks} times "
                 f"llm.device_batch_size={self.device_batch_size}: every rank takes the same number of examples, some at once"
             )
+        if self.sharding == "fsdp" and self.device == "cpu":
+            raise ValueError(
+                "llm.sharding=fsdp shares a model out among GPUs; with llm.device=cpu every rank keeps a whole one: choose ddp"
+            )
         if self.optimiser.startswith("paged") and self.device == "cpu":
             raise ValueError(f"llm.optimiser={self.optimiser} pages a GPU's memory; with llm.device=cpu choose adamw_torch or adamw_8bit")
         return self

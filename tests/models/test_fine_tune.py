@@ -127,16 +127,41 @@ def test_activations_computed_again_give_the_same_losses(train, undisturbed, tmp
     assert losses(train(tmp_path, gradient_checkpointing=True)) == pytest.approx(losses(undisturbed), rel=1e-4)
 
 
-@pytest.mark.parametrize("sharding", ["ddp"])
-def test_two_ranks_take_the_steps_of_one(spark, folder, settings, undisturbed, tmp_path, sharding, capfd):
+def test_two_ranks_take_the_steps_of_one(spark, folder, settings, undisturbed, tmp_path):
     held_out = tmp_path / "held_out"
     held_out.mkdir()
     pq.write_table(pa.Table.from_pylist(ROWS[:8]), held_out / "rows.parquet")
-    llm = settings(ranks=2, device_batch_size=4, sharding=sharding)
+    llm = settings(ranks=2, device_batch_size=4)
     job = TrainingJob(llm=llm, max_tokens=128, train=folder, held_out=held_out, work=tmp_path / "work", output=tmp_path / "out")
     card = launch.train(spark, job)
     assert losses(card) == pytest.approx(losses(undisturbed), rel=1e-3)
     assert card["metrics"]["loss_after"] == pytest.approx(undisturbed["metrics"]["loss_after"], rel=1e-3)
+
+
+def test_a_model_shared_out_among_ranks_has_the_loss_and_gradients_of_a_whole_one(tiny_falcon, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    from tests.models.sharded_process import IDS, gradient_norms, new_model
+
+    command = ["torchrun", "--nproc_per_node=2", "-m", "tests.models.sharded_process", tiny_falcon.model_dump_json(), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [f"{sys.prefix}/bin/{command[0]}", *command[1:]], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    shared = json.loads(ran.stdout.splitlines()[-1])
+    whole = new_model(tiny_falcon)
+    loss = whole(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+    assert shared["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert shared["gradients"] == pytest.approx(gradient_norms(whole), rel=1e-4)
+    # Every 4-bit layer is shared out, too: with its usual storage each rank would keep the whole.
+    assert shared["bytes"] < 0.55 * sum(weights.nbytes for weights in whole.parameters())
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    wanted = {name.replace(".default", ""): weights for name, weights in whole.named_parameters() if "lora_" in name}
+    assert saved.keys() == wanted.keys()
+    assert all(torch.equal(saved[name], weights) for name, weights in wanted.items())
 
 
 def test_killed_and_run_again_it_takes_the_steps_of_an_undisturbed_run(folder, settings, examples, tokenizer, tmp_path):
@@ -227,10 +252,12 @@ def test_a_loss_that_rises_away_stops_the_training(tmp_path):
         fine_tune(llm, tokenizer, examples, examples[:8], work=tmp_path, adapter=tmp_path / "adapter")
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused_with_the_settings():
+def test_settings_that_cannot_work_together_are_refused():
     from fashionrec.settings import SettingsError
 
     with pytest.raises(SettingsError, match=r"llm.batch_size=8 must be a multiple of llm.ranks=3 times llm.device_batch_size=2"):
         load_settings(overrides=["llm.ranks=3", "llm.device_batch_size=2"])
+    with pytest.raises(SettingsError, match=r"llm.sharding=fsdp shares a model out among GPUs"):
+        load_settings(overrides=["llm.sharding=fsdp"])
     with pytest.raises(SettingsError, match=r"llm.optimiser=paged_adamw_8bit pages a GPU's memory"):
         load_settings(overrides=["llm.optimiser=paged_adamw_8bit"])
