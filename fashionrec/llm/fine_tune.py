@@ -80,7 +80,7 @@ def fine_tune(
         "steps": trainer.state.global_step,
         "train_tokens": tokens,
         "tokens_per_second": (tokens - _tokens_at(found)) / seconds,
-        "peak_gib": _peak_gib(),
+        "peak_gib": peak_gib(),
     }
     return {"metrics": metrics, "history": _history(trainer), "perplexity": None if perplexity is None else _distribution(llm, perplexity)}
 
@@ -208,7 +208,8 @@ def _tokens_at(checkpoint: Path | None) -> int:
     return int(state["num_input_tokens_seen"])
 
 
-def _peak_gib() -> float:
+def peak_gib() -> float:
+    """Return the most GiB so far of the GPU's memory, or of this process's where there is no GPU."""
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_reserved() / 2**30)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -42,7 +42,7 @@ def train_rank(job: TrainingJob) -> dict[str, Any]:
 
     An error that is raised here would reach the driver as the tail of torchrun's log only.
     """
-    _prepare_process()
+    prepare_process()
     try:
         return _train_and_merge(job)
     except UserError as error:
@@ -63,7 +63,7 @@ def _train_and_merge(job: TrainingJob) -> dict[str, Any]:
     return card
 
 
-def _prepare_process() -> None:
+def prepare_process() -> None:
     """Choose threads, and leave progress lines and errors only, for the driver shows what a rank prints."""
     # Said, so that accelerate does not announce it; before torch is imported, which reads it then.
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
