@@ -118,6 +118,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], of_them: Sequence[i
         axes.set_xlabel("perplexity")
         axes.set_ylabel("prompts")
         _grid(axes, percent=False)
+        axes.locator_params(axis="y", integer=True)
         return _svg(figure, label)
 
 
