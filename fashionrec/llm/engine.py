@@ -110,7 +110,12 @@ def engine(config: EngineConfig, *, device_id: str) -> Iterator["LLM"]:
             _release()
         if not _held:
             lock = _lock_device(device_id)
-            _held = _Held(config, _load(config), lock)
+            try:
+                _held = _Held(config, _load(config), lock)
+            except BaseException:
+                # The error would keep the device as long as somebody keeps the error.
+                lock.close()
+                raise
         try:
             yield _held.engine
         finally:
