@@ -151,7 +151,7 @@ def _load(config: EngineConfig) -> "LLM":
             use_tqdm_on_load=False,
             **options,
         )
-    except (RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # weights, adapter, memory, device: each has errors of its own
         reason = str(error).strip().replace("\n", " ")
         raise LanguageModelError(f"the engine did not start on {config.device}: {reason}; see generation in the settings") from error
 
@@ -221,13 +221,12 @@ def _release() -> None:
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
         held, _held = _held, None
-        held.engine.llm_engine.engine_core.shutdown()
-        lock = held.lock
-        del held
-        cleanup_dist_env_and_memory()
-        gc.collect()
-        _trim()
-        lock.close()
+        with held.lock:
+            held.engine.llm_engine.engine_core.shutdown()
+            del held
+            cleanup_dist_env_and_memory()
+            gc.collect()
+            _trim()
 
 
 def _trim() -> None:

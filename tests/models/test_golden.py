@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from fashionrec.llm import golden, merge
 from fashionrec.llm.base import LanguageModelError, load_base, load_tokenizer
@@ -63,13 +63,24 @@ def test_a_merged_model_that_lost_its_adapter_is_refused(tiny_bases, finished, m
 def test_merged_weights_that_were_damaged_later_are_refused_by_what_serves_them(tiny_bases, finished, vllm_process):
     job, _ = finished(tiny_bases(FALCON))
     weights = job.output / "merged/model.safetensors"
-    damaged = {name: tensor.flip(0) if "dense_h_to_4h" in name else tensor for name, tensor in load_file(weights).items()}
+    whole = load(weights.read_bytes())
+    damaged = {name: tensor.flip(0) if "dense_h_to_4h" in name else tensor for name, tensor in whole.items()}
     save_file(damaged, weights, metadata={"format": "pt"})
     error = vllm_process(check_served, job)["error"]
     assert error.startswith(f"vLLM with {job.output / 'merged'} chooses ")
     assert error.endswith(
         "95% are needed; its weights or adapter are not served as they were trained: do not serve this version, train again"
     )
+
+
+def test_weights_that_were_torn_are_refused_and_the_device_is_free_again(tiny_bases, finished, vllm_process):
+    job, _ = finished(tiny_bases(FALCON))
+    weights = job.output / "merged/model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert vllm_process(check_served, job)["error"].startswith("the engine did not start on cpu: ")
+    weights.write_bytes(whole)
+    assert vllm_process(check_served, job)["served_agreement"] == 1
 
 
 def test_an_adapter_that_requests_do_not_name_is_refused(tiny_bases, finished, vllm_process):
