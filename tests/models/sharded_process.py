@@ -1,4 +1,4 @@
-"""A rank of a model that is shared out as accelerate does it on GPUs (FSDP2), on CPU: torchrun -m tests.models.sharded_process BASE ADAPTER."""
+"""A rank of a model that is shared out as accelerate does it on GPUs (FSDP2): torchrun -m tests.models.sharded_process BASE ADAPTER."""
 
 import json
 import sys

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.builders import table_rows
 from tests.conftest import ROOT, RUN_DATE
 from tests.models.conftest import LAYERS
 
-MAX_TOKENS, ANSWER_TOKENS = 512, 160
+MAX_TOKENS, ANSWER_TOKENS = 1024, 160
 # The learning rate is that of random weights.
 OVERRIDES = (
     f"prompts.max_tokens={MAX_TOKENS}",
@@ -28,6 +29,7 @@ OVERRIDES = (
     "generation.batch_size=7",
     "llm.learning_rate=0.02",
     "llm.epochs=3",
+    "llm.canary_rate=0.1",
 )
 _ANY = ("prompts", "generations", "model/llm")
 ALL = Step("test", reads=_ANY, writes=_ANY, run=lambda run: None, about="reads and writes what the two steps do")
@@ -95,6 +97,25 @@ def test_the_registered_version_holds_weights_adapter_and_card_and_nothing_else(
     assert card["metrics"]["loss_after"] == trained[1].figures["loss_after"]
 
 
+def test_the_version_keeps_what_its_weights_give_away_and_the_day_has_a_page_of_it(trained):
+    folder, run = trained
+    card = json.loads((run.model("llm").folder / "card.json").read_text())
+    assert [row["copies"] for row in card["memorisation"]["canaries"]] == [1, 2, 0, 0]
+    assert card["metrics"]["canaries"] == 2
+    assert run.figures["canary_exposure"] == card["metrics"]["canary_exposure"]
+    page = (folder / "reports" / "2026-03-01" / "language_model.html").read_text()
+    assert all(row["query"] in page for row in card["memorisation"]["canaries"] if row["copies"])
+
+
+def test_the_first_version_serves_and_the_next_one_has_to_be_better(trained, run_in):
+    folder, run = trained
+    assert run.model("llm").label == "llm@1"
+    again = run_in(folder, "llm.max_steps=1")
+    train_llm(again)
+    assert (again.models.champion("llm").label, again.models.challenger("llm").label) == ("llm@1", "llm@2")
+    assert not (folder / "models" / "llm" / "_unfinished").exists()
+
+
 def test_every_prompt_of_the_splits_is_answered_once_for_its_own_user(answered):
     (answers, _), run = answered
     asked = {row.example_id: row for row in run.read("prompts").where("split IN ('test', 'score')").collect()}
@@ -148,30 +169,27 @@ def test_no_training_prompts_is_one_line_and_leaves_no_folder(spark, run_in, tmp
 
 
 def test_training_that_fails_in_its_process_is_one_line_and_registers_nothing(spark, run_in, tmp_path):
-    run = run_in(tmp_path, "prompts.max_tokens=170")
+    run = run_in(tmp_path, "prompts.max_tokens=170", "llm.canary_rate=0")
     run.write("prompts", table_rows(spark, "prompts", prompt(0, "train", response="x" * 500), prompt(0, "validation")))
-    with pytest.raises(LanguageModelError, match=r"^a training example has a prompt of \d+ and a response of \d+ tokens"):
+    with pytest.raises(LanguageModelError, match=r"^1 of 1 training examples are longer than prompts.max_tokens=170"):
         train_llm(run)
     assert not list((tmp_path / "models" / "llm").iterdir())
     with pytest.raises(ModelError, match="none is registered"):
         run.model("llm")
 
 
-def test_an_adapter_is_not_served_beside_another_base_than_its_own(run_in, tiny_bases, tmp_path):
+def test_an_adapter_is_served_beside_the_base_that_it_was_trained_on(run_in, tiny_bases, tmp_path):
     run, llama, qwen = run_in(tmp_path), tiny_bases("LlamaForCausalLM"), tiny_bases("Qwen3ForCausalLM")
-    version = ModelVersion("llm", "7", tmp_path, "")
+    (tmp_path / "card.json").write_text(json.dumps({"base": llama.model_dump(mode="json")}))
 
-    def config_of(base):
-        (tmp_path / "card.json").write_text(json.dumps({"base": llama.model_dump(mode="json")}))
+    def config_beside(base):
         run.settings = run.settings.model_copy(update={"llm": run.settings.llm.model_copy(update={"base": base})})
-        return _engine_config(run, version)
+        return _engine_config(run, ModelVersion("llm", "7", tmp_path, ""))
 
-    config = config_of(llama)
-    assert (config.model, config.adapter) == (llama.path, str(tmp_path / "adapter"))
-    with pytest.raises(
-        LanguageModelError, match=r"^llm@7 is an adapter of .*Llama.* llm.base is .*Qwen3.*; set llm.base back, or train anew$"
-    ):
-        config_of(qwen)
+    moved = llama.model_copy(update={"path": f"/elsewhere/{Path(llama.path).name}"})
+    for base, served in ((llama, llama.path), (qwen, llama.path), (moved, moved.path)):
+        config = config_beside(base)
+        assert (config.model, config.adapter) == (served, str(tmp_path / "adapter"))
 
 
 def test_a_second_engine_on_a_device_is_refused_in_seconds(monkeypatch):

@@ -92,12 +92,27 @@ def test_the_evaluation_ranks_all_items_of_the_category(table):
     assert all(row.item_count == items[row.category] for row in rows)
 
 
-def test_the_training_of_both_spaces_has_a_page_that_the_days_report_links(demo):
+@pytest.mark.parametrize(("name", "charts"), [("embeddings.html", 4), ("language_model.html", 2)])
+def test_each_training_has_a_page_that_the_days_report_links(demo, name, charts):
     reports = demo[0] / "reports" / str(RUN_DATE)
-    page = (reports / "embeddings.html").read_text()
+    page = (reports / name).read_text()
     assert "synthetic" in page
-    assert page.count("<svg") >= 4
-    assert "embeddings.html" in (reports / "report.html").read_text()
+    assert page.count("<svg") >= charts
+    assert name in (reports / "report.html").read_text()
+
+
+def test_the_model_copies_ids_from_its_prompts_and_beats_simple_methods(table):
+    answers = table("generations").join(table("prompts").select("example_id", "prompt"), "example_id").collect()
+    copied = [f" {row.item_id} | " in row.prompt for row in answers]
+    assert sum(copied) / len(copied) >= 0.9
+    rows = table("evaluations").where("category = 'all' AND metric = 'recall@10'").collect()
+    recall = {row.method: row.value for row in rows}
+    assert recall["id_only"] > max(recall["popularity"], recall["last_item"])
+
+
+def test_what_the_weights_keep_is_reported(demo):
+    card = json.loads(next((demo[0] / "models" / "llm").glob("*/card.json")).read_text())
+    assert {row["copies"] for row in card["memorisation"]["by_copies"]} >= {0, 1}
 
 
 def test_show_prints_the_journey_the_prompt_the_answer_and_the_products(demo):

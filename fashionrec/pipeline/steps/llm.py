@@ -22,6 +22,7 @@ from fashionrec.llm.train import TrainingJob
 from fashionrec.pipeline.models import ModelVersion
 from fashionrec.pipeline.step import Run, Step
 from fashionrec.prompts import Renderer, load_template, token_counter
+from fashionrec.settings.model import BaseLanguageModel
 
 # Examples on which the loss is measured before and after training.
 _HELD_OUT = 64
@@ -31,6 +32,7 @@ _SHOWN = (
     "modules_4bit",
     "merge_agreement",
     "served_agreement",
+    "served_equal_answers",
     "tokens_per_second",
     "canary_exposure",
     "control_exposure",
@@ -56,6 +58,8 @@ def train_llm(run: Run) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(job.work, ignore_errors=True)
+    if not run.models.has_champion("llm"):
+        run.models.promote(run.models.challenger("llm"), "the first version: there was none to compare with")
     reports = run.day_folder("reports")
     page = write_language_model(reports, run_date=run.run_date, synthetic=run.synthetic, trained=trained, warnings=run.warnings)
     run.figures["page_kib"] = page.stat().st_size // 1024
@@ -125,8 +129,6 @@ def _register(run: Run, folder: Path, trained: dict[str, Any], seconds: float) -
     params["base"] = run.settings.llm.base.path
     curve = [(int(row["step"]), row["loss"]) for row in trained["history"]]
     version = run.models.register("llm", folder, params, metrics, run.versions_read, curves={"loss": curve})
-    if not run.models.has_champion("llm"):
-        run.models.promote(version, "the first version: there was none to compare with")
     run.figures |= {name: metrics[name] for name in _SHOWN if name in metrics}
     return Trained("llm", version.version, folder, version.sha256, params, card, seconds)
 
@@ -170,9 +172,9 @@ def answered_by(run: Run, model: ModelVersion, prompts: DataFrame) -> DataFrame:
 
 
 def _engine_config(run: Run, model: ModelVersion) -> EngineConfig:
-    base, settings = run.settings.llm.base, run.settings.generation
-    config = engine_config(
-        base,
+    settings = run.settings.generation
+    return engine_config(
+        _base_of(run, model),
         model.folder,
         device=settings.device,
         max_tokens=run.settings.prompts.max_tokens,
@@ -180,14 +182,14 @@ def _engine_config(run: Run, model: ModelVersion) -> EngineConfig:
         gpu_memory_rate=settings.gpu_memory_rate,
         seed=settings.seed,
     )
-    trained = json.loads((model.folder / "card.json").read_text(encoding="utf-8"))["base"]
-    # The same folder may lie elsewhere on another machine.
-    if config.adapter and (Path(trained["path"]).name, trained["revision"]) != (Path(base.path).name, base.revision):
-        raise LanguageModelError(
-            f"{model.label} is an adapter of {trained['path']} {trained['revision']}, and llm.base is {base.path} {base.revision}; "
-            "set llm.base back, or train anew"
-        )
-    return config
+
+
+def _base_of(run: Run, model: ModelVersion) -> BaseLanguageModel:
+    """Return the base that a version was trained on, which need not be that of the settings any more."""
+    trained = BaseLanguageModel.model_validate(json.loads((model.folder / "card.json").read_text(encoding="utf-8"))["base"])
+    ours = run.settings.llm.base
+    # The same folder may lie elsewhere on this machine.
+    return ours if (Path(ours.path).name, ours.revision) == (Path(trained.path).name, trained.revision) else trained
 
 
 def _figures() -> tuple[Column, ...]:
