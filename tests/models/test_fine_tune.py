@@ -156,8 +156,9 @@ def test_a_model_shared_out_among_ranks_has_the_loss_and_gradients_of_a_whole_on
     loss.backward()
     assert shared["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert shared["gradients"] == pytest.approx(gradient_norms(whole), rel=1e-4)
-    # Every 4-bit layer is shared out, too: with its usual storage each rank would keep the whole.
     assert shared["bytes"] < 0.55 * sum(weights.nbytes for weights in whole.parameters())
+    # accelerate leaves weights of other types whole on every rank.
+    assert all(weights.is_floating_point() for weights in whole.parameters())
     saved = load_file(tmp_path / "adapter_model.safetensors")
     wanted = {name.replace(".default", ""): weights for name, weights in whole.named_parameters() if "lora_" in name}
     assert saved.keys() == wanted.keys()
