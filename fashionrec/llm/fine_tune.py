@@ -52,13 +52,15 @@ def fine_tune(
     model = with_adapter(llm)
     measure = partial(surprise, pad_id=tokenizer.pad_token_id, batch_size=llm.device_batch_size)
     loss_before = finite(measure(model, held_out).loss)
-    perplexity = _perplexity(measure, model, train, folder) if llm.hard_rate else None
+    scored = _scored(measure, model, train, folder) if llm.hard_rate else None
+    order = _order(llm, train, scored)
     trainer = SavingTrainer(
         model=model,
         args=arguments,
-        train_dataset=[train[place] for place in _order(llm, train, perplexity)],
+        train_dataset=[train[place] for place in order],
         data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
-        callbacks=[Watch(loss_before)],
+        # Prompts that come again and again are the harder ones.
+        callbacks=[Watch(max(loss_before, scored.of(order).loss if scored else 0.0))],
     )
     trainer.remove_callback(PrinterCallback)
     found = checkpoints.newest_whole(folder)
@@ -82,7 +84,7 @@ def fine_tune(
         "tokens_per_second": (tokens - _tokens_at(found)) / seconds,
         "peak_gib": peak_gib(),
     }
-    return {"metrics": metrics, "history": _history(trainer), "perplexity": None if perplexity is None else _distribution(llm, perplexity)}
+    return {"metrics": metrics, "history": _history(trainer), "perplexity": _distribution(llm, scored) if scored else None}
 
 
 def with_adapter(llm: Llm) -> PeftModel:
@@ -153,45 +155,43 @@ def training_arguments(llm: Llm, folder: Path) -> TrainingArguments:
     )
 
 
-def _perplexity(measure: Callable[..., Surprise], model: PeftModel, train: Sequence[Example], folder: Path) -> NDArray[np.float32]:
-    """Return each training prompt's perplexity under the base, from a killed training's work where it got so far."""
-    saved = folder / "perplexity.npy"
+def _scored(measure: Callable[..., Surprise], model: PeftModel, train: Sequence[Example], folder: Path) -> Surprise:
+    """Return how surprising each training prompt's response is to the base, from a killed training's work where it got so far."""
+    saved = folder / "scored.npz"
     if saved.exists():
-        known: NDArray[np.float32] = np.load(saved, allow_pickle=False)
-        return known
-    found = measure(model, train, label="perplexity under the base").perplexity
+        with np.load(saved, allow_pickle=False) as known:
+            return Surprise(known["nats"], known["tokens"])
+    found = measure(model, train, label="perplexity under the base")
     if os.environ.get("RANK", "0") == "0":
-        staged = saved.with_suffix(".part.npy")
-        np.save(staged, found, allow_pickle=False)
+        staged = saved.with_suffix(".part.npz")
+        np.savez(staged, nats=found.nats, tokens=found.tokens)
         staged.replace(saved)
     return found
 
 
-def _order(llm: Llm, train: Sequence[Example], perplexity: NDArray[np.float32] | None) -> NDArray[np.int64]:
-    return training_order(
-        [len(example["input_ids"]) for example in train],
-        np.where(_hard(llm, perplexity, len(train)), llm.hard_epochs, llm.epochs),
-        batch_size=llm.batch_size,
-        seed=llm.seed,
+def _order(llm: Llm, train: Sequence[Example], scored: Surprise | None) -> NDArray[np.int64]:
+    epochs = np.where(_hard(llm, scored), llm.hard_epochs, llm.epochs) if scored else np.full(len(train), llm.epochs)
+    lengths = [len(example["input_ids"]) for example in train]
+    return training_order(lengths, epochs, batch_size=llm.batch_size, seed=llm.seed)
+
+
+def _hard(llm: Llm, scored: Surprise) -> NDArray[np.bool_]:
+    perplexity = scored.perplexity
+    return (
+        hardest(perplexity, llm.hard_rate) if llm.hard_by == "perplexity" else random_share(len(perplexity), llm.hard_rate, seed=llm.seed)
     )
 
 
-def _hard(llm: Llm, perplexity: NDArray[np.float32] | None, count: int) -> NDArray[np.bool_]:
-    if perplexity is None or llm.hard_by == "random":
-        return random_share(count, llm.hard_rate, seed=llm.seed)
-    return hardest(perplexity, llm.hard_rate)
-
-
-def _distribution(llm: Llm, perplexity: NDArray[np.float32]) -> dict[str, Any]:
+def _distribution(llm: Llm, scored: Surprise) -> dict[str, Any]:
     """Return the picture of the perplexities: `edges` (bins + 1), `counts` and of them `hard_counts` (bins), and the `median`."""
+    perplexity = scored.perplexity
     low, high = max(1.0, float(perplexity.min())), float(perplexity.max())
     edges = np.geomspace(low, max(high, low * 1.01), _BINS + 1)
     bins = np.clip(np.searchsorted(edges, perplexity, side="right") - 1, 0, _BINS - 1)
-    hard = bins[_hard(llm, perplexity, len(perplexity))]
     return {
         "edges": edges.tolist(),
         "counts": np.bincount(bins, minlength=_BINS).tolist(),
-        "hard_counts": np.bincount(hard, minlength=_BINS).tolist(),
+        "hard_counts": np.bincount(bins[_hard(llm, scored)], minlength=_BINS).tolist(),
         "median": float(np.median(perplexity)),
     }
 

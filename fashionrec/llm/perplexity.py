@@ -22,6 +22,10 @@ class Surprise(NamedTuple):
     nats: NDArray[np.float32]
     tokens: NDArray[np.int64]
 
+    def of(self, places: NDArray[np.int64]) -> "Surprise":
+        """Return that of the examples at these places, any of them as often as it is named."""
+        return Surprise(self.nats[places], self.tokens[places])
+
     @property
     def loss(self) -> float:
         """Return the mean loss over all response tokens, nats."""

@@ -40,11 +40,11 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Prints a line at about every 20th of the steps, and stops at a loss that is no number or has risen away.
 
-    Risen away: the mean of ten steps is above 1.5 times the loss before training.
+    Risen away: the mean of ten steps is above 1.5 times the loss with which they began, that of the base.
     """
 
-    def __init__(self, loss_before: float) -> None:
-        self._limit = _DIVERGED_TIMES * loss_before
+    def __init__(self, loss_of_base: float) -> None:
+        self._limit = _DIVERGED_TIMES * loss_of_base
         self._losses: deque[float] = deque(maxlen=_DIVERGED_STEPS)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
