@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ALTERNATIVES = 255
-_BATCH = 64
+_BATCH = 128
 
 
 class _Measured(NamedTuple):
