@@ -34,8 +34,8 @@ def fine_tune(
     """Train an adapter on the 4-bit base, save it in `adapter`, and return the card.
 
     The card holds `metrics`: `loss_before` and `loss_after` (mean over the held-out slice, nats per response token), `modules_4bit`,
-    `trainable_parameters`, `steps`, `train_tokens` (padding apart), `tokens_per_second`, `peak_gib` (of the GPU's memory, or of the
-    process's); `history`: step, loss and tokens seen of each step; and `perplexity` of the training prompts under the base (see
+    `trainable_parameters`, `steps`, `train_tokens` (padding apart), `train_seconds` (of the steps that this process took),
+    `tokens_per_second`, `peak_gib` (of the GPU's memory, or of the process's); `history`: step, loss and tokens seen of each step; and `perplexity` of the training prompts under the base (see
     `_distribution`; none where it was not measured).
 
     Killed and called again with the same examples and settings, it goes on from the last checkpoint below `work` and takes the same steps
@@ -83,6 +83,7 @@ def fine_tune(
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "steps": trainer.state.global_step,
         "train_tokens": tokens,
+        "train_seconds": seconds,
         "tokens_per_second": (tokens - _tokens_at(found)) / seconds,
         "peak_gib": peak_gib(),
     }
