@@ -34,6 +34,8 @@ What each gate found stands in the date's `reports/DATE/quality.html`, also wher
 HOME = os.environ.get("FASHIONREC_HOME", os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CONF = os.environ.get("FASHIONREC_CONF", f"{HOME}/conf/prod.yaml")
 SPARK_PROPERTIES = os.environ.get("FASHIONREC_SPARK_PROPERTIES", f"{HOME}/conf/spark/prod.conf")
+# Training wants executors of its own: one with a GPU for each rank, all at once.
+TRAINING_PROPERTIES = os.environ.get("FASHIONREC_TRAINING_PROPERTIES", f"{HOME}/conf/spark/train.conf")
 # More settings for every job, e.g. "paths.root=/mnt/shop evaluate.k=20".
 OVERRIDES = os.environ.get("FASHIONREC_SET", "").split()
 
@@ -76,7 +78,7 @@ with DAG(
             task_id=job,
             application=f"{HOME}/jobs/{job}.py",
             application_args=["--run-date", RUN_DATE, "--conf", CONF, *(part for one in OVERRIDES for part in ("--set", one))],
-            properties_file=SPARK_PROPERTIES,
+            properties_file=TRAINING_PROPERTIES if job == "train_llm" else SPARK_PROPERTIES,
             name=f"fashionrec-{job}",
         )
         for job in AFTER

@@ -35,8 +35,8 @@ def fine_tune(
 
     The card holds `metrics`: `loss_before` and `loss_after` (mean over the held-out slice, nats per response token), `modules_4bit`,
     `trainable_parameters`, `steps`, `train_tokens` (padding apart), `train_seconds` (of the steps that this process took),
-    `tokens_per_second`, `peak_gib` (of the GPU's memory, or of the process's); `history`: step, loss and tokens seen of each step; and `perplexity` of the training prompts under the base (see
-    `_distribution`; none where it was not measured).
+    `tokens_per_second`, `peak_gib` (of the GPU's memory, or of the process's); `history`: step, loss and tokens seen of each step; and
+    `perplexity` of the training prompts under the base (see `_distribution`; none where it was not measured).
 
     Killed and called again with the same examples and settings, it goes on from the last checkpoint below `work` and takes the same steps
     as if it had not been killed (to the bit on CPU with the same number of threads).

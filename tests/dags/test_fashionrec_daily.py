@@ -31,6 +31,7 @@ def airflow(home: Path, *arguments: str, **environment: str) -> subprocess.Compl
             "FASHIONREC_CONF": str(ROOT / "conf" / "test.yaml"),
             "FASHIONREC_RETRIES": "0",
             "FASHIONREC_SPARK_PROPERTIES": str(ROOT / "conf" / "spark" / "local.conf"),
+            "FASHIONREC_TRAINING_PROPERTIES": str(ROOT / "conf" / "spark" / "local.conf"),
             **environment,
         },
         capture_output=True,
