@@ -149,8 +149,8 @@ def _memorised(memorisation: dict[str, Any] | None) -> dict[str, float]:
 
 def generate_answers(run: Run) -> None:
     """Answer the prompts of the chosen splits with the champion."""
-    prompts = run.read("prompts").where(f.col("split").isin(*run.settings.generation.splits))
-    answers = answered_by(run, run.model("llm"), prompts)
+    model = run.model("llm")
+    answers = answered_by(run, model, run.read("prompts").where(f.col("split").isin(*run.settings.generation.splits)))
     seen = Observation()
     start = time.monotonic()
     rows = run.write("generations", answers.observe(seen, *_figures()))
