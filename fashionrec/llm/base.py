@@ -27,7 +27,7 @@ def load_tokenizer(path: str | Path, revision: str = "") -> "PreTrainedTokenizer
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), **_source(str(path), revision))
     except (OSError, ValueError) as error:
-        raise LanguageModelError(f"tokenizer {path}: cannot be read: {_first_line(error)}; check llm.base") from None
+        raise LanguageModelError(f"tokenizer {path}: cannot be read: {first_line(error)}; check llm.base") from None
     if tokenizer.eos_token_id is None:
         raise LanguageModelError(f"tokenizer {path}: has no end-of-sequence token, so no answer could end; choose another llm.base")
     # Padded places are masked, so any token serves.
@@ -53,7 +53,7 @@ def load_base(base: BaseLanguageModel, **options: Any) -> "PreTrainedModel":
         return AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **_source(base.path, base.revision), **options)
     except (OSError, ValueError) as error:
         raise LanguageModelError(
-            f"base model {base.path}: cannot be read: {_first_line(error)}; only safetensors are read and no code that comes with a model "
+            f"base model {base.path}: cannot be read: {first_line(error)}; only safetensors are read and no code that comes with a model "
             "is run; check llm.base"
         ) from None
 
@@ -74,5 +74,6 @@ def _source(path: str, revision: str) -> dict[str, Any]:
     return {"trust_remote_code": False, "local_files_only": local, "revision": None if local or not revision else revision}
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what a library's error says first, to stand within a sentence."""
     return str(error).strip().partition("\n")[0].rstrip(".")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 from fashionrec.llm.base import LanguageModelError
 from fashionrec.settings.model import BaseLanguageModel
@@ -158,8 +158,6 @@ def _load(config: EngineConfig) -> "LLM":
 
 def _lora_rank(adapter: Path) -> int:
     """Return the smallest rank that vLLM has room for and an adapter fits into."""
-    from typing import get_args
-
     from vllm.config.lora import MaxLoRARanks
 
     rank = int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])

@@ -1,8 +1,9 @@
 """What the weights give away: how much a model prefers planted canaries to what it never saw."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fashionrec.llm.base import load_base
@@ -52,6 +53,18 @@ def measure_memorisation(llm: Llm, tokenizer: "PreTrainedTokenizerBase", canarie
     return {"alternatives": ALTERNATIVES, "canaries": rows, "by_copies": _by_copies(rows)}
 
 
+def exposure_figures(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return of a report (see `measure_memorisation`) the mean exposures of what was planted and of the controls, and the counts."""
+    planted = [row for row in report["canaries"] if row["copies"]]
+    controls = [row for row in report["canaries"] if not row["copies"]]
+    return {
+        "canary_exposure": fmean(row["exposure"] for row in planted),
+        "control_exposure": fmean(row["exposure"] for row in controls),
+        "canaries": len(planted),
+        "canaries_reproduced": sum(row["reproduced"] for row in planted),
+    }
+
+
 def _measure(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", canary: Canary, *, seed: int) -> _Measured:
     import torch
 
@@ -93,6 +106,6 @@ def _by_copies(rows: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     found = []
     for copies in sorted({row["copies"] for row in rows}):
         of = [row for row in rows if row["copies"] == copies]
-        mean = {name: sum(row[name] for row in of) / len(of) for name in ("exposure_before", "exposure")}
+        mean = {name: fmean(row[name] for row in of) for name in ("exposure_before", "exposure")}
         found.append({"copies": copies, "canaries": len(of), **mean, "reproduced": sum(row["reproduced"] for row in of)})
     return found

@@ -10,7 +10,7 @@ from fashionrec.errors import UserError
 from fashionrec.llm.base import load_tokenizer
 from fashionrec.llm.canaries import Canary
 from fashionrec.llm.examples import read_examples
-from fashionrec.llm.memorisation import measure_memorisation
+from fashionrec.llm.memorisation import exposure_figures, measure_memorisation
 from fashionrec.llm.merge import finish_adapter
 from fashionrec.settings.model import Llm
 
@@ -58,7 +58,9 @@ def _train_and_merge(job: TrainingJob) -> dict[str, Any]:
     card = fine_tune(job.llm, tokenizer, train, held_out, work=job.work, adapter=job.output / "adapter")
     if os.environ.get("RANK", "0") == "0":
         if job.canaries:
-            card["memorisation"] = measure_memorisation(job.llm, tokenizer, job.canaries, adapter=job.output / "adapter")
+            report = measure_memorisation(job.llm, tokenizer, job.canaries, adapter=job.output / "adapter")
+            card["memorisation"] = report
+            card["metrics"] |= exposure_figures(report)
         card["metrics"] |= finish_adapter(job.llm.base, tokenizer, held_out, folder=job.output, device=job.llm.device)
     return card
 

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 
-from fashionrec.llm.base import LanguageModelError
+from fashionrec.llm.base import LanguageModelError, first_line
 from fashionrec.llm.checkpoints import mark_whole, newest_whole
 
 _PROGRESS_LINES = 20
@@ -29,7 +29,7 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
             shutil.rmtree(checkpoint, ignore_errors=True)
             kept = newest_whole(checkpoint.parent)
             raise LanguageModelError(
-                f"checkpoint of step {self.state.global_step} could not be written below {checkpoint.parent}: {_first_line(error)}; "
+                f"checkpoint of step {self.state.global_step} could not be written below {checkpoint.parent}: {first_line(error)}; "
                 f"{f'{kept.name} is whole: ' if kept else ''}make room and run again"
             ) from error
         self.accelerator.wait_for_everyone()
@@ -78,7 +78,3 @@ def finite(loss: float) -> float:
     if not math.isfinite(loss):
         raise LanguageModelError(f"training stopped: the loss is {loss}; lower llm.learning_rate, or look at the training prompts")
     return float(loss)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

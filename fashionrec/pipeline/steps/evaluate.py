@@ -1,5 +1,6 @@
 """Steps that look at what the others made: the evaluation, the shop's characteristics, the day's health and report."""
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,7 @@ def evaluate(run: Run) -> None:
     examples = answered_examples(run.read("generations").where("split = 'test'"), sequences)
     if examples.isEmpty():
         raise UserError(f"evaluate: no answers to test prompts on {run.run_date}; generate with test among generation.splits")
-    ranked = rank_answers(run, examples).cache()
+    ranked = answer_ranker(run)(examples).cache()
     run.write("evaluations", metric_rows(ranked, k=run.settings.evaluate.k))
     run.figures |= coverage(ranked)
     missing = sequences.where("split = 'test'").count() - int(run.figures["test_examples"])
@@ -51,16 +52,16 @@ def evaluate(run: Run) -> None:
     ranked.unpersist()
 
 
-def rank_answers(run: Run, examples: DataFrame) -> DataFrame:
-    """Return the ranks of answered examples (see `protocol.rank_examples`) by the day's indexes and the champions of both spaces."""
+def answer_ranker(run: Run) -> Callable[[DataFrame], DataFrame]:
+    """Return what ranks answered examples (see `protocol.rank_examples`) by the day's indexes and the champions of both spaces."""
     ids, title = run.model("id"), run.model("title")
     folder = Path(run.path("indexes", str(run.run_date)))
     check_build(folder, {"id": ids.version, "title": title.version})
     purchases: dict[str, dict[str, int]] = {}
     for row in train_purchases(run.read("sequences")).toLocalIterator():  # at most one row per item of the catalogue
         purchases.setdefault(row["category"], {})[row["item_id"]] = row["purchase_count"]
-    return rank_examples(
-        examples,
+    return partial(
+        rank_examples,
         load=partial(_load, folder),
         encode=partial(encode_titles, title.folder),
         encode_sessions=partial(session_vectors, ids.folder),

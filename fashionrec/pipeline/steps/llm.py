@@ -5,7 +5,6 @@ import math
 import shutil
 import time
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Observation
@@ -116,14 +115,14 @@ def _canaries(run: Run, training: DataFrame) -> list[Canary]:
 
 
 def _register(run: Run, folder: Path, trained: dict[str, Any], seconds: float) -> Trained:
-    metrics = trained["metrics"] | _memorised(trained.get("memorisation"))
+    metrics = trained["metrics"]
     if metrics["loss_after"] >= metrics["loss_before"]:
         run.warnings.append(
             f"training did not lower the loss of prompts that it has not seen: {metrics['loss_before']:.3f} before, "
             f"{metrics['loss_after']:.3f} after"
         )
     settings = {"base": run.settings.llm.base.model_dump(mode="json"), "prompts": run.settings.prompts.model_dump(mode="json")}
-    card = {**settings, "inputs": run.versions_read, **trained, "metrics": metrics, **run.commit}
+    card = {**settings, "inputs": run.versions_read, **trained, **run.commit}
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     params = {key: value for key, value in run.settings.llm.model_dump(mode="json").items() if key != "base"}
     params["base"] = run.settings.llm.base.path
@@ -131,20 +130,6 @@ def _register(run: Run, folder: Path, trained: dict[str, Any], seconds: float) -
     version = run.models.register("llm", folder, params, metrics, run.versions_read, curves={"loss": curve})
     run.figures |= {name: metrics[name] for name in _SHOWN if name in metrics}
     return Trained("llm", version.version, folder, version.sha256, params, card, seconds)
-
-
-def _memorised(memorisation: dict[str, Any] | None) -> dict[str, float]:
-    """Return the figures of a memorisation report (see `measure_memorisation`); none where no canary was planted."""
-    if memorisation is None:
-        return {}
-    planted = [row for row in memorisation["canaries"] if row["copies"]]
-    controls = [row for row in memorisation["canaries"] if not row["copies"]]
-    return {
-        "canary_exposure": fmean(row["exposure"] for row in planted),
-        "control_exposure": fmean(row["exposure"] for row in controls),
-        "canaries": len(planted),
-        "canaries_reproduced": sum(row["reproduced"] for row in planted),
-    }
 
 
 def generate_answers(run: Run) -> None:

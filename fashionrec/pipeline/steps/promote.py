@@ -7,7 +7,7 @@ from fashionrec.errors import UserError
 from fashionrec.evaluate.protocol import METHODS, answered_examples
 from fashionrec.pipeline.models import ModelVersion
 from fashionrec.pipeline.step import Run, Step
-from fashionrec.pipeline.steps.evaluate import rank_answers
+from fashionrec.pipeline.steps.evaluate import answer_ranker
 from fashionrec.pipeline.steps.llm import answered_by
 
 # Validation purchases that both answer: a difference of a few percent is no accident, and one engine takes minutes.
@@ -24,10 +24,11 @@ def promote_llm(run: Run) -> None:
         run.notes.append(f"{champion.label} is champion, and nothing newer was trained")
         return
     prompts = run.read("prompts").where("split = 'validation'")
-    prompts = prompts.orderBy(f.xxhash64("example_id"), "example_id").limit(_EXAMPLES)
     if prompts.isEmpty():
         raise UserError(f"promote_llm: no validation prompts on {run.run_date} to compare by; {champion.label} stays champion")
-    old, new = (_figures(run, version, prompts) for version in (champion, challenger))
+    prompts = prompts.orderBy(f.xxhash64("example_id"), "example_id").limit(_EXAMPLES)
+    sequences, rank = run.read("sequences"), answer_ranker(run)
+    old, new = (_figures(rank(answered_examples(_answers(run, version, prompts), sequences))) for version in (champion, challenger))
     k = run.settings.evaluate.k
     better = new["ndcg"] > old["ndcg"]
     why = (
@@ -43,15 +44,18 @@ def promote_llm(run: Run) -> None:
     run.figures |= {"champion_ndcg": round(old["ndcg"], 4), "challenger_ndcg": round(new["ndcg"], 4)}
 
 
-def _figures(run: Run, version: ModelVersion, prompts: DataFrame) -> dict[str, float]:
-    """Return the mean recall and ndcg of a version's answers to the prompts, ranked as the product does it, and examples, their number."""
+def _answers(run: Run, version: ModelVersion, prompts: DataFrame) -> DataFrame:
+    """Return a version's answers, staged: the engine answers once, whatever reads them."""
     staged = run.path("lake", "_staging", run.run_id, f"answers_{version.version}")
-    # The engine answers once, whatever reads the answers.
     answered_by(run, version, prompts).write.mode("overwrite").parquet(staged)
-    examples = answered_examples(run.spark.read.parquet(staged), run.read("sequences"))
-    ranked = rank_answers(run, examples).where(f.col("method") == METHODS[0])
-    (means,) = ranked.agg(f.avg("recall").alias("recall"), f.avg("ndcg").alias("ndcg"), f.count("*").alias("examples")).collect()
-    return {name: float(value) for name, value in means.asDict().items()}
+    return run.spark.read.parquet(staged)
+
+
+def _figures(ranked: DataFrame) -> dict[str, float]:
+    """Return the mean recall and ndcg of answers ranked as the product does it, and examples, their number."""
+    means = [f.avg("recall").alias("recall"), f.avg("ndcg").alias("ndcg"), f.count("*").alias("examples")]
+    (row,) = ranked.where(f.col("method") == METHODS[0]).agg(*means).collect()
+    return {name: float(value) for name, value in row.asDict().items()}
 
 
 STEPS: tuple[Step, ...] = (
