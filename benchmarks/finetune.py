@@ -47,7 +47,7 @@ from fashionrec.llm.examples import IGNORED, Example, collate
 from fashionrec.llm.fine_tune import fine_tune, lora_config, peak_gib, training_arguments
 from fashionrec.llm.quantised import compute_dtype, count_4bit_modules
 from fashionrec.llm.rounds import training_order
-from fashionrec.llm.tiny_tasks import SHORT, made_up_example
+from fashionrec.llm.tiny_tasks import SHORT, made_up_example, right_answer
 from fashionrec.llm.train import prepare_process
 from fashionrec.prompts import Renderer, load_template, parse_answer, token_counter
 from fashionrec.settings import load_settings, resource
@@ -154,9 +154,9 @@ def made_up(tokenizer: Any, count: int, base: BaseLanguageModel, *, seed: int) -
     )
     rng, examples = Random(seed), []
     for _ in range(count):
-        path, target = made_up_example(rng, SHORT)
-        prompt = tokenizer(renderer.prompt(path).prompt).input_ids
-        response = tokenizer(renderer.response(*target), add_special_tokens=False).input_ids
+        asked = renderer.prompt(made_up_example(rng, SHORT)).prompt
+        prompt = tokenizer(asked).input_ids
+        response = tokenizer(renderer.response(*right_answer(asked)), add_special_tokens=False).input_ids
         ids = np.array([*prompt, *response, tokenizer.eos_token_id], np.int32)
         examples.append(Example(input_ids=ids, prompt_length=len(prompt)))
     return examples

@@ -78,15 +78,20 @@ ATTRIBUTES = {
 }
 _SYLLABLES = _words(
     """
-    al an ar bel ber bo bra ca cel cor da del do el en es fa fen fi ga gra ha hel i ja ka kel la lan le lo lu ma mar mel mi mo na nel
+    al an ar bel ber bo bra ca cel cor da del do el en es fa fen fi ga gra ha hel i ja ka kel la lan le lo lu ma mir mel mi mo na nel
     no nor o or  pa per pra que ra ren ri ro sa san sel si so sta ta tel ter ti to tra u va vel ver vi vo wa wen win ya za zel
     """
 )
 
 
+# The one brand of the demo's world that these syllables can spell.
+_TAKEN = "corvina"
+
+
 def random_word(rng: Random) -> str:
     """Return a word that no list holds, as brands and model names are."""
-    return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 3)))
+    word = "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 3)))
+    return random_word(rng) if word == _TAKEN else word
 
 
 def random_title(rng: Random, category: str) -> str:
@@ -95,7 +100,7 @@ def random_title(rng: Random, category: str) -> str:
 
 
 def random_family(rng: Random, category: str) -> list[str]:
-    """Return the titles of two to five variants of one product: the same but for the colour."""
+    """Return the titles of up to five variants of one product: the same but for the colour, at times also for the size."""
     words = [rng.choice(MATERIALS)] if rng.random() < 0.5 else []
     words += rng.sample(STYLES, rng.randint(0, 2))
     words += [rng.choice(KINDS[category])] if rng.random() < 0.7 else rng.sample(KINDS[category], 2)
@@ -105,10 +110,13 @@ def random_family(rng: Random, category: str) -> list[str]:
         words = [random_word(rng), *words]
     case = rng.choice((_capitals, _capitals, lambda text: text[0].upper() + text[1:], str))
     colours = rng.sample(COLOURS, rng.randint(2, 5))
+    if rng.random() < 0.25:
+        colours = [f"{colour}{rng.choice(('', ', ' + rng.choice(ATTRIBUTES['size'])))}" for colour in rng.choices(colours, k=4)]
     season = rng.choice((*ATTRIBUTES["season"], *EXTRAS))
     # A colour stands before the rest or after it.
     form = rng.choice(("{colour} {rest}", "{rest}, {colour}", "{rest}, {colour}, {season}", "{rest} in {colour}"))
-    return [case(form.format(colour=colour, rest=" ".join(words), season=season)) for colour in colours]
+    rest = " ".join(words)
+    return list(dict.fromkeys(case(form.format(colour=colour, rest=rest, season=season)) for colour in colours))
 
 
 def _capitals(text: str) -> str:
@@ -126,7 +134,7 @@ class IdStyle:
     """How the IDs of one catalogue look: their length, letters before them, and whether variants share a beginning."""
 
     def __init__(self, rng: Random) -> None:
-        self._length = rng.choice((4, 5, 6, 6, 6, 6, 7, 8, 9, 10))
+        self._length = rng.choice((5, 6, 6, 6, 6, 6, 7, 8, 9, 10))
         self._prefix = rng.choice(("A", "B", "SKU-", "P", "item-", "i_")) if rng.random() < 0.2 else ""
         self._shared = self._length >= 8 and rng.random() < 0.7
         self._family = ""
