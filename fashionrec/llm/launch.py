@@ -26,7 +26,7 @@ def train(spark: SparkSession, job: TrainingJob) -> dict[str, Any]:
 
 
 def _run(spark: SparkSession, function: Callable[[TrainingJob], dict[str, Any]], job: TrainingJob, *, ranks: int) -> dict[str, Any]:
-    local = str(spark.sparkContext.master).startswith("local")
+    local = str(spark.sparkContext.master).partition("[")[0] == "local"
     # Local ranks find the machine's GPUs themselves; asking Spark for them would need GPU resources declared for the driver.
     distributor = TorchDistributor(ranks, local_mode=local, use_gpu=job.llm.device == "cuda" and not local)
     distributor.logger.setLevel("WARNING")

@@ -127,15 +127,31 @@ def test_activations_computed_again_give_the_same_losses(train, undisturbed, tmp
     assert losses(train(tmp_path, gradient_checkpointing=True)) == pytest.approx(losses(undisturbed), rel=1e-4)
 
 
-def test_two_ranks_take_the_steps_of_one(spark, folder, settings, undisturbed, tmp_path):
+@pytest.fixture
+def two_ranks(folder, settings, tmp_path):
+    """Return a job for two ranks, half a batch each."""
     held_out = tmp_path / "held_out"
     held_out.mkdir()
     pq.write_table(pa.Table.from_pylist(ROWS[:8]), held_out / "rows.parquet")
     llm = settings(ranks=2, device_batch_size=4)
-    job = TrainingJob(llm=llm, max_tokens=128, train=folder, held_out=held_out, work=tmp_path / "work", output=tmp_path / "out")
-    card = launch.train(spark, job)
+    return TrainingJob(llm=llm, max_tokens=128, train=folder, held_out=held_out, work=tmp_path / "work", output=tmp_path / "out")
+
+
+def test_two_ranks_take_the_steps_of_one(spark, two_ranks, undisturbed):
+    card = launch.train(spark, two_ranks)
     assert losses(card) == pytest.approx(losses(undisturbed), rel=1e-3)
     assert card["metrics"]["loss_after"] == pytest.approx(undisturbed["metrics"]["loss_after"], rel=1e-3)
+
+
+def test_two_tasks_of_a_cluster_take_the_steps_of_one(two_ranks, undisturbed, tmp_path):
+    command = [sys.executable, "-m", "tests.models.cluster_process", two_ranks.llm.model_dump_json(), str(two_ranks.train), str(tmp_path)]
+    environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    card = json.loads(ran.stdout.splitlines()[-1])
+    assert losses(card) == pytest.approx(losses(undisturbed), rel=1e-3)
+    assert card["metrics"]["served_agreement"] >= 0.95
+    assert card["spark_jobs"] >= 2
 
 
 def test_a_model_shared_out_among_ranks_has_the_loss_and_gradients_of_a_whole_one(tiny_falcon, tmp_path):
