@@ -43,6 +43,11 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     return spark
 
 
+def is_local(spark: SparkSession) -> bool:
+    """Return whether tasks run in the driver's own process; Spark's `local-cluster` has executors of its own, as any cluster."""
+    return str(spark.sparkContext.master).partition("[")[0] == "local"
+
+
 def java_version() -> str:
     """Return the version of the Java that Spark will start; raise UserError where it is missing or not one that Spark 4.2 runs on."""
     home = os.environ.get("JAVA_HOME")

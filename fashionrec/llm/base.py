@@ -68,12 +68,12 @@ def unpinned(base: BaseLanguageModel) -> str | None:
     )
 
 
+def first_line(error: Exception) -> str:
+    """Return what a library's error says first, to stand within a sentence."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
 def _source(path: str, revision: str) -> dict[str, Any]:
     """Where transformers may look: a folder has no revision and needs no hub."""
     local = Path(path).is_dir()
     return {"trust_remote_code": False, "local_files_only": local, "revision": None if local or not revision else revision}
-
-
-def first_line(error: Exception) -> str:
-    """Return what a library's error says first, to stand within a sentence."""
-    return str(error).strip().partition("\n")[0].rstrip(".")

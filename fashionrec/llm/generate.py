@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
+from fashionrec.lake.session import is_local
 from fashionrec.lake.spec import table_spec
 from fashionrec.llm.engine import EngineConfig, device_id, engine, lora_request
 from fashionrec.llm.examples import prompt_ids
@@ -130,7 +131,7 @@ def _one_gpu_per_task(prompts: DataFrame) -> "ResourceProfile | None":
     """Return the request for a GPU per task, which only a cluster can grant."""
     from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
 
-    if str(prompts.sparkSession.sparkContext.master).startswith("local"):
+    if is_local(prompts.sparkSession):
         return None
     executors = ExecutorResourceRequests().resource("gpu", 1)
     tasks = TaskResourceRequests().resource("gpu", 1)

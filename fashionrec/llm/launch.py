@@ -6,6 +6,7 @@ from typing import Any
 from pyspark.ml.torch.distributor import TorchDistributor
 from pyspark.sql import SparkSession
 
+from fashionrec.lake.session import is_local
 from fashionrec.llm.base import LanguageModelError
 from fashionrec.llm.golden import check_served
 from fashionrec.llm.train import TrainingJob, train_rank
@@ -26,7 +27,7 @@ def train(spark: SparkSession, job: TrainingJob) -> dict[str, Any]:
 
 
 def _run(spark: SparkSession, function: Callable[[TrainingJob], dict[str, Any]], job: TrainingJob, *, ranks: int) -> dict[str, Any]:
-    local = str(spark.sparkContext.master).partition("[")[0] == "local"
+    local = is_local(spark)
     # Local ranks find the machine's GPUs themselves; asking Spark for them would need GPU resources declared for the driver.
     distributor = TorchDistributor(ranks, local_mode=local, use_gpu=job.llm.device == "cuda" and not local)
     distributor.logger.setLevel("WARNING")

@@ -197,10 +197,6 @@ def _on_item(rng: Random, action: str, product: Product) -> Action:
     return Action(action, item_id=product.item_id, title=product.title, **fields, attributes=tuple(further.items()))
 
 
-def _words_of(title: str) -> list[str]:
-    return title.lower().replace(",", "").split()
-
-
 def _repeated_spans(text: str, seen: set[str]) -> list[tuple[int, int]]:
     """Return where a line on an item repeats the ID and title of a product in `seen`, in characters; all products are put into `seen`."""
     spans = [(line.start(2), line.end(3)) for line in PRODUCT.finditer(text) if f"{line[2]} {line[3]}" in seen or _twice(line, text)]
