@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.evaluate.metrics import (
@@ -19,6 +19,7 @@ from fashionrec.evaluate.metrics import (
     recall_at_k,
     reciprocal_rank,
 )
+from fashionrec.prompts.answer import SEPARATOR
 
 METHODS = ("fashionrec", "id_only", "title_only", "popularity", "last_item", "like_last_item", "core")
 # Scores held at once in one matrix of (batch, items): 64 MiB of float32.
@@ -290,3 +291,23 @@ def coverage(ranked: DataFrame) -> dict[str, float]:
         .first()
     )
     return counts.asDict() if counts else {}
+
+
+def copying(answers: DataFrame, prompts: DataFrame) -> dict[str, int]:
+    """Return how many answers have the ID of a product that their prompt names.
+
+    ids_copied counts all of them; targets_named the answers whose prompt names the target; targets_named_copied the copies among these. A
+    model that has no product by heart finds a target by its ID only by copying.
+    """
+    asked = answers.join(prompts.select("example_id", "prompt"), "example_id")
+    copied, named = (f.coalesce(_names(f.col(column)), f.lit(False)) for column in ("item_id", "target_item_id"))
+    counts = asked.agg(
+        f.count_if(copied).alias("ids_copied"),
+        f.count_if(named).alias("targets_named"),
+        f.count_if(copied & named).alias("targets_named_copied"),
+    ).first()
+    return counts.asDict() if counts else {}
+
+
+def _names(item_id: Column) -> Column:
+    return f.contains("prompt", f.concat(f.lit(" "), item_id, f.lit(SEPARATOR)))

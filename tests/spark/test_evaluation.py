@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from fashionrec.evaluate.protocol import METHODS, CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
+from fashionrec.evaluate.protocol import (
+    METHODS,
+    CategoryItems,
+    answered_examples,
+    copying,
+    coverage,
+    metric_rows,
+    rank_examples,
+    train_purchases,
+)
 from tests.builders import action, table_rows
 
 EXAMPLE = "example_id string, category string, target_item_id string, item_id string, title string, session array<string>"
@@ -74,6 +83,21 @@ def test_what_the_metrics_stand_on_is_counted(spark):
     frame = spark.createDataFrame([(number, "Shoes", target, answer, None, None) for number, target, answer in rows], EXAMPLE)
     counted = coverage(ranked_frame(frame))
     assert counted == {"test_examples": 5, "targets_missing": 1, "answers_malformed": 2, "ids_unknown": 1}
+
+
+def test_answers_that_copy_an_id_of_their_prompt_are_counted(spark):
+    prompt = "clicked: 12 | Red dress\n1. 345 | Blue dress, 9\nAnswer:\n"
+    rows = {
+        "copied": ("12", "345"),
+        "invented": ("2", "12"),
+        "of a longer ID": ("34", "5"),
+        "no product": ("9", "6"),
+        "unreadable": (None, "12"),
+    }
+    answers = [{"example_id": name, "item_id": item, "target_item_id": target} for name, (item, target) in rows.items()]
+    prompts = [{"example_id": name, "prompt": prompt} for name in [*rows, "not asked"]]
+    counted = copying(table_rows(spark, "generations", *answers), table_rows(spark, "prompts", *prompts))
+    assert counted == {"ids_copied": 1, "targets_named": 3, "targets_named_copied": 1}
 
 
 def test_a_category_without_items_counts_as_not_found(spark):

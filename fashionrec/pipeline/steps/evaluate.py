@@ -13,7 +13,7 @@ from fashionrec.errors import UserError
 from fashionrec.evaluate import characteristics, health
 from fashionrec.evaluate.characteristics_report import write_characteristics
 from fashionrec.evaluate.examples import example_paths
-from fashionrec.evaluate.protocol import CategoryItems, answered_examples, coverage, metric_rows, rank_examples, train_purchases
+from fashionrec.evaluate.protocol import CategoryItems, answered_examples, copying, coverage, metric_rows, rank_examples, train_purchases
 from fashionrec.evaluate.report import PAGES, write_report
 from fashionrec.lake import tables
 from fashionrec.lake.folders import slug
@@ -40,12 +40,13 @@ MONITORED = (
 def evaluate(run: Run) -> None:
     """Rank the last purchase of every test path among all items of its category, by the system and by simple methods."""
     sequences = run.read("sequences")
-    examples = answered_examples(run.read("generations").where("split = 'test'"), sequences)
+    answers = run.read("generations").where("split = 'test'")
+    examples = answered_examples(answers, sequences)
     if examples.isEmpty():
         raise UserError(f"evaluate: no answers to test prompts on {run.run_date}; generate with test among generation.splits")
     ranked = answer_ranker(run)(examples).cache()
     run.write("evaluations", metric_rows(ranked, k=run.settings.evaluate.k))
-    run.figures |= coverage(ranked)
+    run.figures |= coverage(ranked) | copying(answers, run.read("prompts"))
     missing = sequences.where("split = 'test'").count() - int(run.figures["test_examples"])
     if missing:
         run.warnings.append(f"evaluate: {missing:,} test paths have no answer and are not evaluated")
@@ -160,7 +161,7 @@ def _previous_health(run: Run) -> tuple[date | None, dict[health.Key, float]]:
 STEPS: tuple[Step, ...] = (
     Step(
         "evaluate",
-        reads=("generations", "sequences", "indexes", "model/id", "model/title"),
+        reads=("prompts", "generations", "sequences", "indexes", "model/id", "model/title"),
         writes=("evaluations",),
         run=evaluate,
         about="Rank the purchases to predict among all items of their category and write the metrics.",
