@@ -36,8 +36,8 @@ PEAK_RATE = 1.5e-3
 def make_tokenizer(template: Template, seed: int = SEED) -> "Tokenizer":
     """Return a byte-level BPE tokenizer of 2,048 tokens, trained on the words, made-up titles and the template's own lines.
 
-    Numbers are cut into pairs of digits, each a token. A model that copies tokens can copy any ID then. With single digits, it loses its
-    place where one occurs twice; with three, an ID that stands in no prompt spreads over a thousand tokens, and copying gives way to others.
+    Numbers are cut into pairs of digits, each a token: a model that copies tokens can copy any ID, and prompts are shorter than with single
+    digits. With three, the first token of an ID that no prompt names is one of a thousand, and other words come up in its place.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 

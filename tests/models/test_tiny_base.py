@@ -62,8 +62,10 @@ def test_what_ships_is_small_and_safe():
     assert sum(path.stat().st_size for path in BASE.iterdir()) <= 20 * 2**20
 
 
-def test_every_digit_is_a_token(tokenizer):
-    assert tokenizer.encode("0123456789").tokens == list("0123456789")
+def test_any_number_is_read_in_pairs_of_digits(tokenizer):
+    for pair in range(100):
+        assert tokenizer.encode(f"{pair:02}7").tokens == [f"{pair:02}", "7"]
+    assert tokenizer.encode("SKU-00123").tokens[-3:] == ["00", "12", "3"]
 
 
 def test_the_same_program_gives_the_same_bytes(tmp_path):
