@@ -300,7 +300,7 @@ def copying(answers: DataFrame, prompts: DataFrame) -> dict[str, int]:
     model that has no product by heart finds a target by its ID only by copying.
     """
     asked = answers.join(prompts.select("example_id", "prompt"), "example_id")
-    copied, named = (f.coalesce(_names(f.col(column)), f.lit(False)) for column in ("item_id", "target_item_id"))
+    copied, named = _names("item_id"), _names("target_item_id")
     counts = asked.agg(
         f.count_if(copied).alias("ids_copied"),
         f.count_if(named).alias("targets_named"),
@@ -309,5 +309,5 @@ def copying(answers: DataFrame, prompts: DataFrame) -> dict[str, int]:
     return counts.asDict() if counts else {}
 
 
-def _names(item_id: Column) -> Column:
+def _names(item_id: str) -> Column:
     return f.contains("prompt", f.concat(f.lit(" "), item_id, f.lit(SEPARATOR)))

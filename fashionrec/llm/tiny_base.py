@@ -63,6 +63,7 @@ def _tokenizer_texts(template: Template, seed: int) -> list[str]:
     fixed = [template.begin, template.instruction, template.input, template.end, template.no_holidays, *template.actions.values()]
     fixed += [step.line for step in template.since] + [f"({name} x, {name} x, {name} x)" for name in template.attributes]
     texts += ["\n".join(fixed)] * 1000
+    # Each pair of digits becomes a token before any word does.
     texts += [f"{pair:02}" for pair in range(100) for _ in range(3000)]
     for _ in range(3000):
         title = random_title(rng, rng.choice(list(KINDS)))

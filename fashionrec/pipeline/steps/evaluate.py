@@ -40,13 +40,13 @@ MONITORED = (
 def evaluate(run: Run) -> None:
     """Rank the last purchase of every test path among all items of its category, by the system and by simple methods."""
     sequences = run.read("sequences")
-    answers = run.read("generations").where("split = 'test'")
+    answers, prompts = (run.read(table).where("split = 'test'") for table in ("generations", "prompts"))
     examples = answered_examples(answers, sequences)
     if examples.isEmpty():
         raise UserError(f"evaluate: no answers to test prompts on {run.run_date}; generate with test among generation.splits")
     ranked = answer_ranker(run)(examples).cache()
     run.write("evaluations", metric_rows(ranked, k=run.settings.evaluate.k))
-    run.figures |= coverage(ranked) | copying(answers, run.read("prompts"))
+    run.figures |= coverage(ranked) | copying(answers, prompts)
     missing = sequences.where("split = 'test'").count() - int(run.figures["test_examples"])
     if missing:
         run.warnings.append(f"evaluate: {missing:,} test paths have no answer and are not evaluated")
