@@ -59,7 +59,7 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml | check
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m fashionrec.lake.jars 2>.venv/jars.log || { cat .venv/jars.log >&2; exit 1; }
+	$(BIN)/python tools/delta_jars.py 2>.venv/jars.log || { cat .venv/jars.log >&2; exit 1; }
 	touch $@
 
 $(AIRFLOW_READY): requirements/airflow.txt | $(READY)

@@ -21,11 +21,11 @@ from typing import Any
 from engines import ENGINES, by_spark, export, same_sequences
 from rich.console import Console
 
-from fashionrec.ingest.world import make_table_1_world
 from fashionrec.pipeline.registry import step_named
-from fashionrec.pipeline.runner import new_run, run_steps
-from fashionrec.pipeline.step import Run
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.workspace import Workspace, open_workspace
 from fashionrec.settings import load_settings, resource
+from fashionrec.sources.world.shop import make_table_1_world
 
 SIZES = (0.1, 0.3, 1.0)
 DAYS = 30
@@ -71,12 +71,11 @@ def _in_own_process(root: Path, size: float, scale: float) -> dict[str, Any]:
 def _one_size(root: Path, size: float, *, compare: bool) -> dict[str, Any]:
     """Return the counts, seconds per step and peak memory of one size; with `compare`, the engines' seconds, too."""
     console = Console(width=160)
-    warm_up = _run(root / "warm-up", size=0.001)
+    warm_up = _workspace(root / "warm-up", size=0.001)
     run_steps(warm_up, [step_named(name) for name in STEPS], Console(quiet=True))
-    run = _run(root, size)
-    run.__dict__["spark"] = warm_up.spark
+    workspace = _workspace(root, size)
     console.print(f"[bold]{size:g} of Table 1 (synthetic)[/]")
-    manifest = run_steps(run, [step_named(name) for name in STEPS], console)
+    manifest = run_steps(workspace, [step_named(name) for name in STEPS], console)
     steps = manifest["steps"]
     figures: dict[str, Any] = {
         "size": size,
@@ -86,12 +85,12 @@ def _one_size(root: Path, size: float, *, compare: bool) -> dict[str, Any]:
         "seconds_by_step": {step["step"]: step["seconds"] for step in steps},
     }
     if compare:
-        figures["engines"] = _compare(run, root, console)
+        figures["engines"] = _compare(workspace, root, console)
     return figures
 
 
-def _run(root: Path, size: float) -> Run:
-    """Return a run over a world of its own."""
+def _workspace(root: Path, size: float) -> Workspace:
+    """Return a workspace over a world of its own."""
     overrides = [
         f"paths.root={root}",
         f"spark.driver_memory={HEAP}",
@@ -100,11 +99,11 @@ def _run(root: Path, size: float) -> Run:
     ]
     # The first run of a shop with history: everything is in the window.
     settings = load_settings(resource("conf") / "test.yaml", [*overrides, f"ingest.lookback_days={DAYS}"])
-    run = new_run(settings, RUN_DATE)
+    workspace = open_workspace(settings, RUN_DATE)
     start = time.monotonic()
     counts = make_table_1_world(
-        Path(run.path("raw_interactions")),
-        Path(run.path("raw_catalog")),
+        Path(workspace.path("raw_interactions")),
+        Path(workspace.path("raw_catalog")),
         end_date=RUN_DATE,
         days=DAYS,
         scale=size,
@@ -112,31 +111,39 @@ def _run(root: Path, size: float) -> Run:
         heavy_user_events=int(1_000_000 * size),
     )
     print(f"world of {size:g}: {counts}, made in {time.monotonic() - start:.0f} s", file=sys.stderr)
-    return run
+    return workspace
 
 
-def _compare(run: Run, root: Path, console: Console) -> dict[str, float]:
+def _compare(workspace: Workspace, root: Path, console: Console) -> dict[str, float]:
     """Return the warm seconds of each engine for sessions and sequences, and Spark's ratio to DuckDB's."""
-    source = export(run, root / "compared")
+    source = export(workspace, root / "compared")
     targets = {name: root / f"sequences-{name}" for name in ("spark", *ENGINES)}
     seconds: dict[str, list[float]] = {name: [] for name in targets}
     for _ in range(2):
         for name, target in targets.items():
             if name == "spark":
                 start = time.monotonic()
-                by_spark(run, source, target)
+                by_spark(workspace, source, target)
                 seconds[name].append(time.monotonic() - start)
             else:
-                seconds[name].append(_by_other(name, run, source, target))
+                seconds[name].append(_by_other(name, workspace, source, target))
             console.print(f"sessions and sequences by {name}: {seconds[name][-1]:.1f} s")
     same_sequences(targets, console)
     warm = {f"{name}_seconds": round(values[-1], 1) for name, values in seconds.items()}
     return {**warm, "ratio_duckdb": round(seconds["spark"][-1] / seconds["duckdb"][-1], 2)}
 
 
-def _by_other(name: str, run: Run, source: Path, target: Path) -> float:
-    settings = run.settings.sequences.model_dump_json()
-    command = [sys.executable, str(Path(__file__).with_name("engines.py")), name, str(source), str(target), str(run.run_date), settings]
+def _by_other(name: str, workspace: Workspace, source: Path, target: Path) -> float:
+    settings = workspace.settings.sequences.model_dump_json()
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("engines.py")),
+        name,
+        str(source),
+        str(target),
+        str(workspace.run_date),
+        settings,
+    ]
     return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 

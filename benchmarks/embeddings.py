@@ -31,6 +31,7 @@ from pyspark.sql import functions as f
 from rich.console import Console
 from rich.table import Table
 
+from fashionrec.commands import demo
 from fashionrec.embeddings.core import FIRST, Core, load, rank_targets
 from fashionrec.embeddings.core_training import NO_TARGET, Sessions, fit, train, within
 from fashionrec.embeddings.examples import catalogue_titles, core_examples, title_pairs, training_inputs
@@ -38,13 +39,12 @@ from fashionrec.embeddings.spaces import encode_titles
 from fashionrec.embeddings.texts import normalised
 from fashionrec.embeddings.title_recall import noisy_pairs, recall_at_10
 from fashionrec.embeddings.title_training import phrase_pairs
-from fashionrec.ingest.importers import importers
-from fashionrec.ingest.world import make_world
-from fashionrec.pipeline import demo
 from fashionrec.pipeline.registry import step_named
-from fashionrec.pipeline.runner import new_run, run_steps
-from fashionrec.pipeline.step import Run
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.workspace import Workspace, open_workspace
 from fashionrec.settings import load_settings, resource
+from fashionrec.sources.importers import importers
+from fashionrec.sources.world.shop import make_world
 
 SHOPPERS, ITEMS_PER_CATEGORY, DAYS = 2000, 1000, 120
 HM_DATE = date(2020, 9, 22)
@@ -81,26 +81,26 @@ def main() -> None:
 def synthetic_figures(root: Path, scale: float, console: Console) -> dict[str, float]:
     """Return the figures of both models on the synthetic shop, and CORE's with the sampled softmax."""
     settings = load_settings(resource("conf") / "demo.yaml", [f"paths.root={root}", f"ingest.lookback_days={DAYS}"])
-    run = new_run(settings, demo.RUN_DATE)
+    workspace = open_workspace(settings, demo.RUN_DATE)
     make_world(
-        Path(run.path("raw_interactions")),
-        Path(run.path("raw_catalog")),
+        Path(workspace.path("raw_interactions")),
+        Path(workspace.path("raw_catalog")),
         end_date=demo.RUN_DATE,
         days=DAYS,
         user_count=max(50, int(SHOPPERS * scale)),
         items_per_category=max(50, int(ITEMS_PER_CATEGORY * scale)),
         seed=2,
     )
-    figures = trained_figures(run, "synthetic shop", console)
+    figures = trained_figures(workspace, "synthetic shop", console)
     core, gap = settings.embeddings.core, settings.sequences.session_gap_minutes
     sampled = core.model_copy(update={"full_softmax_up_to": 1, "sampled_items": max(64, figures["core_items"] // 8)})
     folder = root / "sampled"
     folder.mkdir()
-    inputs = training_inputs(run.read("sequences"), run.read("items"), max_actions=core.max_actions, session_gap_minutes=gap)
+    inputs = training_inputs(workspace.read("sequences"), workspace.read("items"), max_actions=core.max_actions, session_gap_minutes=gap)
     for name, frame in inputs.items():
         frame.write.parquet(str(root / "inputs" / name))
     card = train(str(root / "inputs"), folder, dim=settings.embeddings.dim, settings=sampled, seed=settings.embeddings.seed, device="cpu")
-    found = np.mean(within(core_ranks(run, folder)[0], 10))
+    found = np.mean(within(core_ranks(workspace, folder)[0], 10))
     console.print(
         f"CORE by {sampled.sampled_items} sampled items of {figures['core_items']}: Recall@10 {found:.4f}, {_rate(card):,.0f} examples/s"
     )
@@ -114,24 +114,23 @@ def synthetic_figures(root: Path, scale: float, console: Console) -> dict[str, f
 def hm_figures(source: Path, root: Path, console: Console) -> dict[str, float]:
     """Return the figures of both models on H&M's purchases."""
     settings = load_settings(resource("conf") / "hm.yaml", [f"paths.root={root}"])
-    run = new_run(settings, HM_DATE)
-    importers()["hm"].import_files(source, Path(run.path("raw_interactions")), Path(run.path("raw_catalog")))
-    return trained_figures(run, "H&M", console)
+    workspace = open_workspace(settings, HM_DATE)
+    importers()["hm"].import_files(source, Path(workspace.path("raw_interactions")), Path(workspace.path("raw_catalog")))
+    return trained_figures(workspace, "H&M", console)
 
 
-def trained_figures(run: Run, name: str, console: Console) -> dict[str, float]:
+def trained_figures(workspace: Workspace, name: str, console: Console) -> dict[str, float]:
     """Run the steps up to the training and return what the trained models find on the test split."""
-    manifest = run_steps(run, [step_named(step) for step in STEPS], console)
-    run.step = None
-    cards = {model: json.loads((run.models.champion(model).folder / "card.json").read_text()) for model in ("id", "title")}
-    ranks, warm, popular = core_ranks(run, run.models.champion("id").folder)
+    manifest = run_steps(workspace, [step_named(step) for step in STEPS], console)
+    cards = {model: json.loads((workspace.models.champion(model).folder / "card.json").read_text()) for model in ("id", "title")}
+    ranks, warm, popular = core_ranks(workspace, workspace.models.champion("id").folder)
     found = {"core": within(ranks, 10), "core_of_popularity": within(popular, 10)}
     table = Table("", "examples", "Recall@10", "warm", "cold", title=f"{name}: test split")
     figures: dict[str, float] = {}
     for label, hits in found.items():
         figures |= _row(table, label, hits, warm)
-    encode = partial(encode_titles, run.models.champion("title").folder)
-    for label, (pairs, items, known) in title_tests(run).items():
+    encode = partial(encode_titles, workspace.models.champion("title").folder)
+    for label, (pairs, items, known) in title_tests(workspace).items():
         figures |= _row(table, label, recall_at_10(encode, pairs, items), known)
     console.print(table)
     figures = {key.replace("core_of_popularity_recall_at_10", "core_recall_at_10_of_popularity"): value for key, value in figures.items()}
@@ -142,12 +141,12 @@ def trained_figures(run: Run, name: str, console: Console) -> dict[str, float]:
     return {**figures, "core_items": items_trained, **speed, "train_seconds": step["seconds"], "train_peak_gib": step["peak_gib"]}
 
 
-def core_ranks(run: Run, folder: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+def core_ranks(workspace: Workspace, folder: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
     """Return the ranks of the test split's purchases by CORE and by popularity, and which targets training saw; all (examples,)."""
-    sequences = run.read("sequences")
+    sequences = workspace.read("sequences")
     test = _as_validation(sequences)
-    examples = core_examples(test, max_actions=run.settings.embeddings.core.max_actions).where("split = 'validation'").toPandas()
-    items = run.read("items").select("item_id", "category").toPandas()
+    examples = core_examples(test, max_actions=workspace.settings.embeddings.core.max_actions).where("split = 'validation'").toPandas()
+    items = workspace.read("items").select("item_id", "category").toPandas()
     model, rows, _ = load(folder)
     bought = sequences.where("split = 'train'").groupBy("target_item_id").count().toPandas().set_index("target_item_id")["count"]
     return rank_targets(model, examples, items, rows), examples.target_item_id.isin(rows).to_numpy(), popular_ranks(examples, items, bought)
@@ -164,10 +163,10 @@ def popular_ranks(examples: pd.DataFrame, items: pd.DataFrame, bought: "pd.Serie
     return ranks
 
 
-def title_tests(run: Run) -> Mapping[str, tuple[pd.DataFrame, pd.DataFrame, NDArray[np.bool_]]]:
+def title_tests(workspace: Workspace) -> Mapping[str, tuple[pd.DataFrame, pd.DataFrame, NDArray[np.bool_]]]:
     """Return pairs, catalogue and which titles were bought in training, of what the title space is measured by."""
-    sequences, settings = run.read("sequences"), run.settings
-    items = catalogue_titles(run.read("items")).toPandas()
+    sequences, settings = workspace.read("sequences"), workspace.settings
+    items = catalogue_titles(workspace.read("items")).toPandas()
     items["values"] = [{row["name"]: row["value"] for row in rows} for rows in items["values"]]
     pairs = title_pairs(_as_validation(sequences), session_gap_minutes=settings.sequences.session_gap_minutes).toPandas()
     if pairs.empty:

@@ -12,8 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from fashionrec.pipeline.step import Run
 from fashionrec.pipeline.steps.sequences import attributed_events, examples_of
+from fashionrec.pipeline.workspace import Workspace
 from fashionrec.sequences import with_prices
 from fashionrec.settings.model import Sequences
 
@@ -24,20 +24,20 @@ _STEP = ("action", "event_at", "session_id", "query", "item_id", "position", "ti
 _DESCRIPTION = ("title", "brand", "colour", "size", "price", "attributes")
 
 
-def export(run: Run, folder: Path) -> Path:
+def export(workspace: Workspace, folder: Path) -> Path:
     """Write the tables that the step reads as Parquet and return the folder."""
     for table in _TABLES:
-        rows = run.spark.read.format("delta").load(run.path("lake", table))
+        rows = workspace.spark.read.format("delta").load(workspace.path("lake", table))
         rows.write.mode("overwrite").parquet(str(folder / table))
     return folder
 
 
-def by_spark(run: Run, source: Path, target: Path) -> None:
+def by_spark(workspace: Workspace, source: Path, target: Path) -> None:
     """The step's own transforms, without its table and gate."""
-    settings = run.settings.sequences
-    interactions, versions, items = (run.spark.read.parquet(str(source / table)) for table in _TABLES)
+    settings = workspace.settings.sequences
+    interactions, versions, items = (workspace.spark.read.parquet(str(source / table)) for table in _TABLES)
     attributed = attributed_events(interactions, with_prices(versions, items), settings=settings)
-    examples = examples_of(attributed, run_date=run.run_date, settings=settings)
+    examples = examples_of(attributed, run_date=workspace.run_date, settings=settings)
     examples.write.mode("overwrite").parquet(str(target))
 
 

@@ -5,7 +5,7 @@ from random import Random
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from fashionrec.llm.tiny_text import KINDS, all_words, random_title, random_word
+from tools.tiny_base.text import KINDS, all_words, random_title, random_word
 
 ENTRIES = 65_024
 

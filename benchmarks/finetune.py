@@ -47,11 +47,11 @@ from fashionrec.llm.examples import IGNORED, Example, collate
 from fashionrec.llm.fine_tune import fine_tune, lora_config, peak_gib, training_arguments
 from fashionrec.llm.quantised import compute_dtype, count_4bit_modules
 from fashionrec.llm.rounds import training_order
-from fashionrec.llm.tiny_tasks import SHORT, made_up_example, right_answer
 from fashionrec.llm.train import prepare_process
 from fashionrec.prompts import Renderer, load_template, parse_answer, token_counter
 from fashionrec.settings import load_settings, resource
 from fashionrec.settings.model import BaseLanguageModel, Llm
+from tools.tiny_base.tasks import SHORT, made_up_example, right_answer
 
 PROMPTS, MAX_TOKENS, ANSWER_TOKENS = 800, 512, 64
 GPU_STEPS, GPU_TOKENS, GPU_RESPONSE = 30, 1024, 40

@@ -19,16 +19,17 @@ from random import Random
 from pyspark.sql import functions as f
 from rich.console import Console
 
+from fashionrec.commands import demo
 from fashionrec.encoders.text import load_encoder
-from fashionrec.ingest.world import make_world
 from fashionrec.lake.session import spark_session
-from fashionrec.llm.tiny_text import KINDS, random_query, random_title
 from fashionrec.memory.query_index import build_query_indexes, open_query_index
 from fashionrec.memory.vectors import embed_queries
-from fashionrec.pipeline import demo
 from fashionrec.pipeline.registry import STEPS
-from fashionrec.pipeline.runner import new_run, run_steps
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.workspace import open_workspace
 from fashionrec.settings import Settings, load_settings, resource
+from fashionrec.sources.world.shop import make_world
+from tools.tiny_base.text import KINDS, random_query, random_title
 
 QUERIES, ASKED, ROUNDS = 200_000, 2_000, 3
 _NEIGHBOURS = 10
@@ -55,11 +56,11 @@ def memory_figures(root: Path, scale: float, console: Console) -> dict[str, floa
 
 def coverage(settings: Settings, users: int, console: Console) -> dict[str, float]:
     """Return which share of the demo's queries has an exact, a near and no answer."""
-    run = new_run(settings, demo.RUN_DATE)
-    raw = Path(run.path("raw_interactions")), Path(run.path("raw_catalog"))
+    workspace = open_workspace(settings, demo.RUN_DATE)
+    raw = Path(workspace.path("raw_interactions")), Path(workspace.path("raw_catalog"))
     make_world(*raw, end_date=demo.RUN_DATE, days=demo.DAYS, user_count=users, items_per_category=300, seed=1)
     last = next(place for place, step in enumerate(STEPS) if step.name == "look_up_queries")
-    manifest = run_steps(run, STEPS[: last + 1], console)
+    manifest = run_steps(workspace, STEPS[: last + 1], console)
     rates = manifest["steps"][-1]["figures"]
     return {name: round(rates[f"{name}_rate"], 4) for name in ("memory_exact", "memory_near", "memory_none")}
 
@@ -72,7 +73,7 @@ def index_figures(settings: Settings, folder: Path, count: int, console: Console
         known.add(random_query(rng, random_title(rng, rng.choice(list(KINDS)))))
     spark, encoder = spark_session(settings, "bench-memory"), load_encoder(settings.memory.encoder)
     queries = spark.createDataFrame([(query,) for query in sorted(known)], "query string")
-    vectors = embed_queries(queries, encoder=encoder).select(
+    vectors = embed_queries(queries, encoder=encoder, partitions=settings.spark.shuffle_partitions).select(
         f.lit("all").alias("category"), "query", "embedding", f.array(f.lit(_DAY)).alias("memory_dates")
     )
     folder.mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fashionrec.pipeline import demo
+from fashionrec.commands import demo
 from fashionrec.settings import load_settings, resource
 
 

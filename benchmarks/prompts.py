@@ -27,10 +27,10 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from fashionrec.lake.session import spark_session
-from fashionrec.llm.tiny_text import ATTRIBUTES, random_query, random_title, random_word
 from fashionrec.prompts import load_calendar, load_template, token_counter
 from fashionrec.prompts.build import build_prompts
 from fashionrec.settings import Settings, load_settings, resource
+from tools.tiny_base.text import ATTRIBUTES, random_query, random_title, random_word
 
 SHOPPERS, PRODUCTS, QUERIES = 10_000, 50_000, 5_000
 EXAMPLES_EACH = 4

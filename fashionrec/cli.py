@@ -3,38 +3,37 @@
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
-from fashionrec.errors import UserError
-from fashionrec.ingest.importers import importers
-from fashionrec.pipeline import demo, doctor, show
-from fashionrec.pipeline.job import add_run_arguments, add_settings_arguments, parse_date
+from fashionrec.commands import demo, doctor, show, tables
+from fashionrec.commands.data_dictionary import data_dictionary
+from fashionrec.commands.memory import memory
+from fashionrec.pipeline.console import open_console
+from fashionrec.pipeline.job import add_run_arguments, add_settings_arguments, one_line_errors, parse_date
 from fashionrec.pipeline.registry import STEPS, select_steps
-from fashionrec.pipeline.runner import new_run, newest_run, run_steps
-from fashionrec.pipeline.show_memory import memory
-from fashionrec.pipeline.step import Run
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.workspace import Workspace, open_newest, open_workspace
 from fashionrec.settings import Settings, load_settings, settings_hash
+from fashionrec.sources.importers import importers
 
 Command = Callable[[argparse.Namespace, Console], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exit with 1 and one line when it fails by something that can be mended."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    console = Console()
+    """Run the command; exit with 1 and one line when it fails by something that can be mended, with 130 when it is interrupted."""
+    options = _parser().parse_args(arguments)
     # What matters is printed by the runner; py4j and the libraries log their own lifecycle.
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     command: Command = options.command
-    try:
-        command(options, console)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    with one_line_errors():
+        command(options, open_console())
 
 
 def _demo(options: argparse.Namespace, console: Console) -> None:
@@ -42,30 +41,28 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
-    settings = _settings(options)
-    console.print(f"settings {settings_hash(settings)}: {json.dumps(settings.model_dump(mode='json'))}", highlight=False, soft_wrap=True)
-    run = new_run(settings, options.run_date)
-    run_steps(run, select_steps(options.steps, options.skip), console)
-    show.summary(run, console)
+    settings, steps = _settings(options), select_steps(options.steps, options.skip)
+    console.print(Text(f"settings {settings_hash(settings)}: {json.dumps(settings.model_dump(mode='json'))}"), soft_wrap=True)
+    workspace = open_workspace(settings, options.run_date)
+    show.summary(workspace, run_steps(workspace, steps, console), console)
 
 
 def _import(options: argparse.Namespace, console: Console) -> None:
-    importer = importers()[options.name]
-    run = new_run(_settings(options), parse_date("1970-01-01"))
-    counts = importer.import_files(Path(options.source), Path(run.path("raw_interactions")), Path(run.path("raw_catalog")))
+    importer, paths = importers()[options.name], _settings(options).paths
+    counts = importer.import_files(Path(options.source), Path(paths.locate("raw_interactions")), Path(paths.locate("raw_catalog")))
     for name, value in counts.items():
-        console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}", highlight=False)
-    console.print("What the data does not say:", *(f"- {gap}" for gap in importer.gaps), sep="\n", highlight=False, soft_wrap=True)
+        console.print(Text(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"))
+    console.print(Text("\n".join(["What the data does not say:", *(f"- {gap}" for gap in importer.gaps)])), soft_wrap=True)
 
 
 def _world(options: argparse.Namespace, console: Console) -> None:
-    from fashionrec.ingest.world import make_table_1_world
+    from fashionrec.sources.world.shop import make_table_1_world
 
-    run = new_run(_settings(options), options.run_date)
-    root = Path(run.path("raw_interactions"))
+    paths = _settings(options).paths
+    root = Path(paths.locate("raw_interactions"))
     counts = make_table_1_world(
         root,
-        Path(run.path("raw_catalog")),
+        Path(paths.locate("raw_catalog")),
         end_date=options.run_date,
         days=options.days,
         scale=options.scale,
@@ -73,29 +70,30 @@ def _world(options: argparse.Namespace, console: Console) -> None:
         verticals=options.verticals.split(","),
         heavy_user_events=options.heavy_user_events,
     )
-    console.print(
-        f"A synthetic world in {root.parent}: {', '.join(f'{value:,} {name}' for name, value in counts.items())}", highlight=False
-    )
+    console.print(Text(f"A synthetic world in {root.parent}: {', '.join(f'{value:,} {name}' for name, value in counts.items())}"))
 
 
 def _show(options: argparse.Namespace, console: Console) -> None:
-    show.user(_run_to_show(options, "recommendations"), options.user, console)
+    show.user(_workspace(options, "recommendations"), options.user, console)
 
 
 def _memory(options: argparse.Namespace, console: Console) -> None:
-    memory(_run_to_show(options, "query_products"), options.query, console)
+    memory(_workspace(options, "query_products"), options.query, console)
 
 
-def _run_to_show(options: argparse.Namespace, table: str) -> Run:
+def _workspace(options: argparse.Namespace, table: str) -> Workspace:
+    """Return the workspace of the date that is asked for, else of the newest that a table holds."""
     settings = _settings(options)
-    return new_run(settings, options.run_date) if options.run_date else newest_run(settings, table)
+    return open_workspace(settings, options.run_date) if options.run_date else open_newest(settings, table)
 
 
 def _tables(options: argparse.Namespace, console: Console) -> None:
     if options.markdown:
-        sys.stdout.write(show.data_dictionary())
+        sys.stdout.write(data_dictionary())
+    elif options.table:
+        tables.columns(options.table, console)
     else:
-        show.tables(new_run(_settings(options), parse_date("1970-01-01")), options.table, console)
+        tables.tables(_settings(options), console)
 
 
 def _pseudonym(options: argparse.Namespace, _: Console) -> None:
@@ -108,6 +106,31 @@ def _pseudonym(options: argparse.Namespace, _: Console) -> None:
 
 def _doctor(options: argparse.Namespace, console: Console) -> None:
     doctor.check(_settings(options), console)
+
+
+def _not_negative(text: str) -> int:
+    """Return a whole number from 0; raise argparse's error otherwise."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    """Return a whole number from 1; raise argparse's error otherwise."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _scale(text: str) -> float:
+    """Return a size above 0, at most 10 times the paper's; raise argparse's error otherwise."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and up to 10")
+    return value
 
 
 def _settings(options: argparse.Namespace, default: str = "local.yaml") -> Settings:
@@ -127,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("demo", _demo, "Make a small synthetic shop and run the whole pipeline on it.")
     one.add_argument("--run-date", type=parse_date, default=demo.RUN_DATE, metavar="YYYY-MM-DD", help=f"default: {demo.RUN_DATE}")
-    one.add_argument("--users", type=int, default=demo.USERS, help=f"users of the world (default: {demo.USERS})")
+    one.add_argument("--users", type=_positive, default=demo.USERS, help=f"users of the world (default: {demo.USERS})")
     add_settings_arguments(one)
 
     names = ", ".join(step.name for step in STEPS)
@@ -146,10 +169,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--run-date", type=parse_date, default=demo.RUN_DATE, metavar="YYYY-MM-DD", help=f"its last day (default: {demo.RUN_DATE})"
     )
-    one.add_argument("--days", type=int, default=365, help="days up to it (default: 365)")
-    one.add_argument("--scale", type=float, default=0.01, help="1 is Table 1: 5.9 million interactions (default: 0.01)")
+    one.add_argument("--days", type=_positive, default=365, help="days up to it (default: 365)")
+    one.add_argument("--scale", type=_scale, default=0.01, help="1 is Table 1: 5.9 million interactions (default: 0.01)")
     one.add_argument("--verticals", default="fashion,electronics,toys", metavar="A,B", help="default: fashion,electronics,toys")
-    one.add_argument("--heavy-user-events", type=int, default=200, help="events of one robot (default: 200)")
+    one.add_argument("--heavy-user-events", type=_not_negative, default=200, help="events of one robot; 0: none (default: 200)")
     one.add_argument("--seed", type=int, default=1, help="another seed, another world (default: 1)")
     add_settings_arguments(one)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,17 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as t
 
-from fashionrec.lake.spec import table_spec
+from fashionrec.lake.spec import table_spec, table_specs
+from fashionrec.pipeline.step import Step, StepRun
+from fashionrec.pipeline.workspace import Workspace
+from fashionrec.settings import load_settings
 
+ROOT = Path(__file__).resolve().parents[1]
 RUN_DATE = date(2026, 3, 1)
+_EVERYTHING = (*(spec.table for spec in table_specs()), *(f"model/{name}" for name in ("llm", "id", "title")))
+# For tests of functions that take the run of a step, whatever they read and write.
+ANY_STEP = Step("test", _EVERYTHING, _EVERYTHING, lambda run: None, "A step that may touch everything.")
+_NUMBERS = count(1)
 _PLAIN: dict[str, Any] = {
     "string": "x",
     "boolean": True,
@@ -21,6 +30,16 @@ _PLAIN: dict[str, Any] = {
     "date": RUN_DATE,
     "timestamp": datetime(2026, 3, 1, 12, tzinfo=UTC),
 }
+
+
+def workspace_in(root: Path | str, spark: SparkSession, *overrides: str, run_date: date = RUN_DATE) -> Workspace:
+    """Return a workspace whose every path is below `root`, by the tests' settings: workspace_in(root, spark, "a.b=c")."""
+    return Workspace(load_settings(ROOT / "conf/test.yaml", [f"paths.root={root}", *overrides]), run_date, spark)
+
+
+def run_of(workspace: Workspace, step: Step = ANY_STEP) -> StepRun:
+    """Return the run of a step that has read and written nothing yet; its run has a name of its own."""
+    return StepRun(step, workspace, {"run_id": f"test-{next(_NUMBERS)}", "code_version": "test", "settings_hash": "test"})
 
 
 def table_rows(spark: SparkSession, table: str, *rows: dict[str, Any], **shared: Any) -> DataFrame:

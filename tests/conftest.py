@@ -10,12 +10,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from fashionrec.lake.session import spark_session
-from fashionrec.pipeline.runner import new_run
-from fashionrec.pipeline.step import Run
+from fashionrec.pipeline.step import StepRun
 from fashionrec.settings import load_settings
+from tests.builders import ROOT, RUN_DATE, run_of, workspace_in
 
-ROOT = Path(__file__).resolve().parents[1]
-RUN_DATE = date(2026, 3, 1)
 # What makes a whole run small: settings for a world of 20 days.
 TINY = ("ingest.lookback_days=20", "llm.learning_rate=0.001", "llm.max_steps=4", "embeddings.core.epochs=2", "embeddings.title.epochs=1")
 
@@ -35,14 +33,11 @@ def spark() -> Iterator[SparkSession]:
 
 
 @pytest.fixture
-def make_run(spark: SparkSession, tmp_path: Path) -> Callable[..., Run]:
-    """Return a function that makes a run whose every path is below the test's folder: make_run("a.b=c", run_date=...)."""
+def make_run(spark: SparkSession, tmp_path: Path) -> Callable[..., StepRun]:
+    """Return a function that makes the run of a step in the test's folder: make_run("a.b=c", run_date=...)."""
 
-    def make(*overrides: str, run_date: date = RUN_DATE) -> Run:
-        settings = load_settings(ROOT / "conf/test.yaml", [f"paths.root={tmp_path}", *overrides])
-        run = new_run(settings, run_date)
-        run.__dict__["spark"] = spark
-        return run
+    def make(*overrides: str, run_date: date = RUN_DATE) -> StepRun:
+        return run_of(workspace_in(tmp_path, spark, *overrides, run_date=run_date))
 
     return make
 

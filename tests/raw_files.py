@@ -16,7 +16,7 @@ import zstandard
 
 from fashionrec.lake.spec import table_spec
 from fashionrec.lake.tables import merge_history
-from fashionrec.pipeline.step import Run
+from fashionrec.pipeline.step import StepRun
 from tests.builders import table_rows
 
 INTERACTION = pa.schema(
@@ -74,8 +74,8 @@ def deliver_frame(root: Path, day: date | str, frame: pd.DataFrame) -> Path:
     return path
 
 
-def known_items(run: Run, *items: str) -> None:
+def known_items(run: StepRun, *items: str) -> None:
     """Put items into the catalogue's history, as an ingestion of a catalogue that holds them would have."""
     dates = {"valid_from": date(2026, 1, 1), "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
     rows = table_rows(run.spark, "item_versions", *({"item_id": item, **dates} for item in items))
-    merge_history(rows, run.path("lake", "item_versions"), table_spec("item_versions"), {})
+    merge_history(rows, run.workspace.path("lake", "item_versions"), table_spec("item_versions"), {})

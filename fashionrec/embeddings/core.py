@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fashionrec.embeddings.spaces import COLD
+from fashionrec.embeddings.item_table import COLD
 from fashionrec.settings.model import Core as CoreSettings
 
 PADDING, FIRST = -1, COLD + 1  # no row, and the row of the first item

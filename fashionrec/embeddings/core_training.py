@@ -19,7 +19,7 @@ from torch.nn import LinearCrossEntropyOptions, functional
 from fashionrec.embeddings import checkpoint
 from fashionrec.embeddings.core import MAX_SCORES, PADDING, Core, pad, rank_targets, rows_of, save, table_rows
 from fashionrec.embeddings.epochs import Figures, Progress, Training, kept_figures, run_epochs
-from fashionrec.embeddings.spaces import COLD
+from fashionrec.embeddings.item_table import COLD
 from fashionrec.errors import UserError
 from fashionrec.settings.model import Core as CoreSettings
 

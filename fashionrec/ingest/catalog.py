@@ -3,9 +3,10 @@
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
-from fashionrec.ingest.raw import arrival_date, clean_text, is_blank
+from fashionrec.ingest.text import clean_text
 from fashionrec.ingest.verdicts import first_reason
 from fashionrec.lake.spec import table_spec
+from fashionrec.sources.files import arrival_date, is_blank
 
 # Why a row may go to quarantine, in the order in which they are looked for.
 REASONS = (

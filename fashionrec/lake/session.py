@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyspark
 from pyspark.sql import SparkSession
 
 from fashionrec.errors import UserError
-from fashionrec.lake.jars import delta_jars
 from fashionrec.settings import Settings, resource
 
 _JAVA = (17, 21)
@@ -26,7 +26,7 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     if embedded:
         java_version()
         if not delta_jars():
-            raise UserError("Delta's JARs are not beside Spark's: run make setup (or python -m fashionrec.lake.jars) once, with a network")
+            raise UserError("Delta's JARs are not beside Spark's: run make setup (or python tools/delta_jars.py) once, with a network")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_CONF_DIR", str(resource("conf") / "spark"))
         builder = builder.master(settings.spark.master).config("spark.driver.memory", settings.spark.driver_memory)
@@ -41,6 +41,11 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     # Embedded, what fails is raised here and shown in one line; the JVM's copies of it would bury that line.
     spark.sparkContext.setLogLevel("FATAL" if embedded else "ERROR")
     return spark
+
+
+def delta_jars() -> list[Path]:
+    """Return Delta's JARs beside Spark's own; empty before set-up."""
+    return sorted((Path(pyspark.__file__).parent / "jars").glob("*delta-*.jar"))
 
 
 def is_local(spark: SparkSession) -> bool:

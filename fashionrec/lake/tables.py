@@ -116,8 +116,8 @@ def changed_days(frame: DataFrame, path: str, spec: TableSpec, days: Sequence[da
         )
     if not table_exists(frame.sparkSession, path):
         return sorted(set(days))
-    there = frame.sparkSession.read.format("delta").load(path).where(f.col(spec.day_column).isin(*days) & _within(scope))
-    old = _digests(there, spec)
+    published = frame.sparkSession.read.format("delta").load(path).where(f.col(spec.day_column).isin(*days) & _within(scope))
+    old = _digests(published, spec)
     return sorted(day for day in set(days) if old.get(day) != new.get(day))
 
 

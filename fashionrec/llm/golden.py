@@ -10,12 +10,11 @@ from fashionrec.errors import UserError
 from fashionrec.llm.base import LanguageModelError
 from fashionrec.llm.engine import EngineConfig, device_id, engine, engine_config, lora_request
 from fashionrec.llm.examples import Example
+from fashionrec.llm.job import TrainingJob
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from vllm import LLM, RequestOutput
-
-    from fashionrec.llm.train import TrainingJob
 
 MIN_AGREEMENT = 0.95
 _PROMPTS = 8
@@ -131,7 +130,7 @@ def require(agreement: Agreement, other: str, advice: str) -> None:
         )
 
 
-def check_served(job: "TrainingJob") -> dict[str, Any]:
+def check_served(job: TrainingJob) -> dict[str, Any]:
     """Load what a job has made into vLLM, on the job's device, and return the figures, or {"error": text} where its user can mend it.
 
     To be called in a process of its own when training's has ended: only then is the device free. Figures: `served_agreement` and

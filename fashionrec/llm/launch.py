@@ -9,7 +9,8 @@ from pyspark.sql import SparkSession
 from fashionrec.lake.session import is_local
 from fashionrec.llm.base import LanguageModelError
 from fashionrec.llm.golden import check_served
-from fashionrec.llm.train import TrainingJob, train_rank
+from fashionrec.llm.job import TrainingJob
+from fashionrec.llm.train import train_rank
 
 
 def train(spark: SparkSession, job: TrainingJob) -> dict[str, Any]:

@@ -2,39 +2,14 @@
 
 import logging
 import os
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fashionrec.errors import UserError
 from fashionrec.llm.base import load_tokenizer
-from fashionrec.llm.canaries import Canary
 from fashionrec.llm.examples import read_examples
+from fashionrec.llm.job import TrainingJob
 from fashionrec.llm.memorisation import exposure_figures, measure_memorisation
 from fashionrec.llm.merge import finish_adapter
-from fashionrec.settings.model import Llm
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What a rank needs to know; its folders are seen by all ranks.
-
-    Attributes:
-        llm: the settings of base model, adapter and optimiser.
-        max_tokens: most tokens of prompt and response together.
-        train, held_out: folders of Parquet files with the columns prompt and response.
-        work: folder of unfinished trainings; what a killed one left there is used again.
-        output: folder that gets `adapter/`, `golden.json` and, where it is merged, `merged/`.
-        canaries: those whose memorisation is measured; the rows of them that are planted stand in `train`.
-    """
-
-    llm: Llm
-    max_tokens: int
-    train: Path
-    held_out: Path
-    work: Path
-    output: Path
-    canaries: tuple[Canary, ...] = ()
 
 
 def train_rank(job: TrainingJob) -> dict[str, Any]:

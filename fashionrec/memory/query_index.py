@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame
 
 from fashionrec.encoders.text import Encoder
 from fashionrec.errors import UserError
-from fashionrec.lake.folders import new_staging, slug, swap_in
+from fashionrec.index_folders import new_staging, slug, swap_in
 from fashionrec.memory.query_search import CHUNK, QueryIndex
 
 RECALL = 0.98

@@ -20,10 +20,10 @@ def missing_queries(queries: DataFrame, vectors: DataFrame, *, name: str, revisi
     return queries.select("query").distinct().join(known.select("query"), "query", "left_anti")
 
 
-def embed_queries(queries: DataFrame, *, encoder: Encoder) -> DataFrame:
+def embed_queries(queries: DataFrame, *, encoder: Encoder, partitions: int) -> DataFrame:
     """Return encoder, revision, query and embedding (array of float, L2-normalised) for each row of `queries`.
 
-    The model is loaded once per Python worker.
+    The model is loaded once per Python worker. A second run with as many `partitions` gives the same vectors to the last bit.
     """
 
     def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -33,7 +33,6 @@ def embed_queries(queries: DataFrame, *, encoder: Encoder) -> DataFrame:
             embedding = pa.ListArray.from_arrays(starts, vectors.ravel())
             yield pa.RecordBatch.from_arrays([batch.column("query"), embedding], names=["query", "embedding"])
 
-    partitions = int(queries.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
     # Hashed to a fixed number of partitions and sorted: a second run makes the same batches, and with them the same last bits. Without a
     # number, adaptive execution would put a few megabytes of queries, hours of a model's work, into one partition.
     spread = queries.select("query").repartition(partitions, "query").sortWithinPartitions("query")

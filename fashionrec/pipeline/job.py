@@ -1,16 +1,23 @@
-"""The entry point that every file of `jobs/` shares."""
+"""The entry point that every file of `jobs/` shares, and what it has alike with the command."""
 
 import argparse
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 
-from rich.console import Console
+from rich.text import Text
 
 from fashionrec.errors import UserError
+from fashionrec.pipeline.console import open_console
 from fashionrec.pipeline.registry import step_named
-from fashionrec.pipeline.runner import new_run, run_steps
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.workspace import open_workspace
 from fashionrec.settings import load_settings, settings_hash
+
+_INTERRUPTED = 130  # 128 and the number of SIGINT, as a shell says it
 
 
 def main(name: str) -> None:
@@ -18,14 +25,31 @@ def main(name: str) -> None:
     parser = argparse.ArgumentParser(prog=f"{name}.py", description=step_named(name).about)
     add_run_arguments(parser)
     arguments = parser.parse_args()
-    # A log file is no terminal: no colours, and lines as long as they are.
-    console = Console(soft_wrap=True)
-    try:
+    # A log file is no terminal: lines are as long as they are.
+    console = open_console(soft_wrap=True)
+    with one_line_errors():
         settings = load_settings(arguments.conf, arguments.set)
-        console.print(f"settings {settings_hash(settings)}: {json.dumps(settings.model_dump(mode='json'))}", highlight=False)
-        run_steps(new_run(settings, arguments.run_date), [step_named(name)], console)
+        console.print(Text(f"settings {settings_hash(settings)}: {json.dumps(settings.model_dump(mode='json'))}"))
+        run_steps(open_workspace(settings, arguments.run_date), [step_named(name)], console)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process with one line and status 1 for what its user can mend, with 130 for Ctrl-C; other errors keep their traceback."""
+    try:
+        yield
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        # Disks and rights are their user's; what the package finds out about its own files is a UserError.
+        if error.filename is None:
+            raise
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        # Spark's gateway would log that its calls were cut.
+        logging.disable()
+        sys.stderr.write("interrupted: tables of unfinished steps are as they were\n")
+        sys.exit(_INTERRUPTED)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, newest: bool = False) -> None:

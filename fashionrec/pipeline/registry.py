@@ -26,7 +26,14 @@ def step_named(name: str) -> Step:
 
 
 def select_steps(only: str, skip: str) -> list[Step]:
-    """Return the steps of comma-separated names (empty: all) without those of `skip`, in the order of the flow."""
+    """Return the steps of comma-separated names (empty: all) without those of `skip`, in the order of the flow.
+
+    Raises:
+        UserError: a name is unknown, or no step is left.
+    """
     wanted = {step_named(name).name for name in only.split(",") if name} or {step.name for step in STEPS}
     unwanted = {step_named(name).name for name in skip.split(",") if name}
-    return [step for step in STEPS if step.name in wanted - unwanted]
+    selected = [step for step in STEPS if step.name in wanted - unwanted]
+    if not selected:
+        raise UserError(f"no step is left to run: --steps {only or 'all'} without --skip {skip}")
+    return selected

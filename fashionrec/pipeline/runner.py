@@ -1,120 +1,111 @@
 """Run steps in order, show one line each, and keep the manifest."""
 
 import json
-import os
 import re
+import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pyspark.errors import PythonException
-from pyspark.sql import functions as f
+from pyspark.sql import SparkSession
 from rich.console import Console
+from rich.text import Text
 
 import fashionrec
 from fashionrec.errors import UserError
-from fashionrec.lake import tables
-from fashionrec.pipeline.step import Run, Step
-from fashionrec.pipeline.usage import PeakMemory, every
-from fashionrec.settings import Settings, settings_hash
+from fashionrec.pipeline.step import Step, StepRun
+from fashionrec.pipeline.usage import PEAK_IS, PeakMemory, every
+from fashionrec.pipeline.workspace import Workspace
+from fashionrec.reports.page import write_whole
+from fashionrec.settings import settings_hash
 
 
-def new_run(settings: Settings, run_date: date) -> Run:
-    """Return a run of a date with a name of its own."""
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-    commit = {"run_id": run_id, "code_version": code_version(), "settings_hash": settings_hash(settings)}
-    return Run(settings, run_date, run_id, commit)
-
-
-def newest_run(settings: Settings, table: str) -> Run:
-    """Return a run of the newest date that a daily table holds.
-
-    Raises:
-        UserError: there is no such table, or nothing in it.
-    """
-    run = new_run(settings, date.min)
-    path = run.path("lake", table)
-    newest = None
-    if tables.table_exists(run.spark, path):
-        newest = run.spark.read.format("delta").load(path).agg(f.max("run_date")).collect()[0][0]
-    if newest is None:
-        raise UserError(f"{table}: nothing at {path} yet; run the steps first (fashionrec run --run-date YYYY-MM-DD, or fashionrec demo)")
-    found = new_run(settings, newest)
-    found.__dict__["spark"] = run.spark
-    return found
-
-
-def run_steps(run: Run, steps: Sequence[Step], console: Console) -> dict[str, Any]:
+def run_steps(workspace: Workspace, steps: Sequence[Step], console: Console) -> dict[str, Any]:
     """Run steps in order and return the manifest, which is also written after every step.
 
     A step that fails ends the run: its error is in the manifest and is raised again. Tables that it did not finish are as they were.
     """
-    manifest: dict[str, Any] = {**run.commit, "run_date": str(run.run_date), "settings": run.settings.model_dump(mode="json"), "steps": []}
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    lineage = {"run_id": run_id, "code_version": code_version(), "settings_hash": settings_hash(workspace.settings)}
+    settings = workspace.settings.model_dump(mode="json")
+    manifest: dict[str, Any] = {**lineage, "run_date": str(workspace.run_date), "settings": settings, "peak_gib_is": PEAK_IS, "steps": []}
     width = max(len(step.name) for step in steps)
     try:
         for step in steps:
-            entry = _run_step(run, step, console, width)
+            run = StepRun(step, workspace, lineage)
+            entry, error = _run_step(run, console, width)
             manifest["steps"].append(entry)
-            _write_manifest(run, manifest)
-            if "error" in entry:
-                raise entry.pop("exception")
+            _write_manifest(workspace, manifest)
+            if error:
+                raise error
     finally:
-        shutil.rmtree(run.path("lake", "_staging", run.run_id), ignore_errors=True)
+        shutil.rmtree(workspace.path("lake", "_staging", run_id), ignore_errors=True)
     return manifest
 
 
-def _run_step(run: Run, step: Step, console: Console, width: int) -> dict[str, Any]:
-    # The session outlives a step, its counters do not.
-    mine = replace(run, step=step, versions_read={}, rows_read={}, rows_written={}, warnings=[], notes=[], figures={})
-    mine.__dict__.update({key: run.__dict__[key] for key in ("spark", "models") if key in run.__dict__})
+def manifest_path(workspace: Workspace, run_id: str) -> Path:
+    """Return where a run's manifest lies."""
+    return Path(workspace.path("manifests", str(workspace.run_date), f"{run_id}.json"))
+
+
+def _run_step(run: StepRun, console: Console, width: int) -> tuple[dict[str, Any], Exception | None]:
+    """Run a step, show what it cost and counted, and return its entry of the manifest and what it failed with, if anything."""
+    name = run.step.name
+    if not console.is_terminal:
+        # A terminal shows the running step in its last line; a log would be silent until the step ends.
+        console.print(f"{name:<{width}}  begins at {datetime.now(UTC):%H:%M:%S} UTC", highlight=False)
     peak = PeakMemory()
     start = time.monotonic()
     error: Exception | None = None
-    with console.status(step.name) as status:
+    with console.status(name) as status:
 
         def show() -> None:
             peak.sample()
-            status.update(f"{step.name}  {time.monotonic() - start:.0f} s  {peak.gib:.1f} GiB  {_spark_progress(mine)}")
+            status.update(f"{name}  {time.monotonic() - start:.0f} s  {peak.gib:.1f} GiB  {_spark_progress(run.spark)}")
 
         with every(1.0, show):
             try:
-                step.run(mine)
+                run.step.run(run)
             except PythonException as raised:
                 error = _of_worker(raised)
             except Exception as raised:
                 error = raised
-    run.__dict__.update({key: mine.__dict__[key] for key in ("spark", "models") if key in mine.__dict__})
     entry: dict[str, Any] = {
-        "step": step.name,
+        "step": name,
         "seconds": round(time.monotonic() - start, 1),
         "peak_gib": round(peak.gib, 2),
-        "versions_read": mine.versions_read,
-        "rows_read": mine.rows_read,
-        "rows_written": mine.rows_written,
-        "figures": mine.figures,
-        "warnings": mine.warnings,
-        "notes": mine.notes,
+        "versions_read": run.versions_read,
+        "rows_read": run.rows_read,
+        "rows_written": run.rows_written,
+        "figures": run.figures,
+        "warnings": run.warnings,
+        "notes": run.notes,
     }
-    rows = ", ".join(f"{table} {count:,}" for table, count in mine.rows_written.items())
-    figures = ", ".join(f"{name} {_figure(value)}" for name, value in mine.figures.items())
-    mark = "[red]failed[/]" if error else "[green]ok[/]"
+    if error:
+        entry["error"] = f"{type(error).__name__}: {error}"
+    _show_outcome(entry, console, width)
+    return entry, error
+
+
+def _show_outcome(entry: Mapping[str, Any], console: Console, width: int) -> None:
+    """Print a step's line, its notes and its warnings. Names and values of the data are shown as they are, never read as markup."""
+    rows = ", ".join(f"{table} {count:,}" for table, count in entry["rows_written"].items())
+    figures = ", ".join(f"{name} {_figure(value)}" for name, value in entry["figures"].items())
+    mark = Text("failed", "red") if "error" in entry else Text("ok", "green")
+    counted = "; ".join(filter(None, (rows, figures)))
     console.print(
-        f"{step.name:<{width}}  {mark}  {entry['seconds']:>6.1f} s  {peak.gib:4.1f} GiB  {'; '.join(filter(None, (rows, figures)))}",
-        highlight=False,
+        Text.assemble(f"{entry['step']:<{width}}  ", mark, f"  {entry['seconds']:>6.1f} s  {entry['peak_gib']:4.1f} GiB  {counted}"),
         soft_wrap=True,
     )
-    for note in mine.notes:
-        console.print(f"  {note}", highlight=False, soft_wrap=True)
-    for warning in mine.warnings:
-        console.print(f"  warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
-    if error:
-        entry |= {"error": f"{type(error).__name__}: {error}", "exception": error}
-    return entry
+    for note in entry["notes"]:
+        console.print(Text(f"  {note}"), soft_wrap=True)
+    for warning in entry["warnings"]:
+        console.print(Text(f"  warning: {warning}", "yellow"), soft_wrap=True)
 
 
 def _of_worker(raised: PythonException) -> Exception:
@@ -131,23 +122,15 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
 
 
-def _spark_progress(run: Run) -> str:
-    if "spark" not in run.__dict__:
-        return ""
-    tracker = run.spark.sparkContext.statusTracker()
+def _spark_progress(spark: SparkSession) -> str:
+    tracker = spark.sparkContext.statusTracker()
     stages = [info for stage in tracker.getActiveStageIds() if (info := tracker.getStageInfo(stage))]
     done, tasks = sum(info.numCompletedTasks for info in stages), sum(info.numTasks for info in stages)
     return f"{'━' * (20 * done // tasks):╌<20} {done}/{tasks} tasks" if tasks else ""
 
 
-def _write_manifest(run: Run, manifest: dict[str, Any]) -> None:
-    folder = Path(run.path("manifests", str(run.run_date)))
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{run.run_id}.json"
-    text = json.dumps({**manifest, "steps": [{k: v for k, v in s.items() if k != "exception"} for s in manifest["steps"]]}, indent=2)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(target)
+def _write_manifest(workspace: Workspace, manifest: Mapping[str, Any]) -> None:
+    write_whole(manifest_path(workspace, manifest["run_id"]), json.dumps(manifest, indent=2))
 
 
 def code_version() -> str:

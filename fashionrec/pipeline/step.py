@@ -1,20 +1,18 @@
-"""What a step is, and what it sees of the run that it is part of."""
+"""What a step is, and the run of one: the only way in which it reads and writes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
-from fashionrec.ingest.world_words import SYNTHETIC_MARK
 from fashionrec.lake import tables
-from fashionrec.lake.session import spark_session
 from fashionrec.lake.spec import table_spec
-from fashionrec.pipeline.models import ModelRegistry, ModelVersion
-from fashionrec.quality import check_rows
+from fashionrec.pipeline.models import ModelVersion
+from fashionrec.pipeline.workspace import Workspace
+from fashionrec.quality import check_rows, require_passed
+from fashionrec.reports.quality import write_quality
 from fashionrec.settings import Settings
 
 
@@ -25,22 +23,20 @@ class Step:
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    run: Callable[["Run"], None]
+    run: Callable[["StepRun"], None]
     about: str
 
 
 @dataclass
-class Run:
-    """One run of one date: settings, Spark, and the only way in which steps read and write.
+class StepRun:
+    """The run of one step: what it read, wrote, counted and warned of, from which the manifest and each commit's metadata are made.
 
-    It counts what a step read and wrote; the manifest and each commit's metadata are made from it.
+    `lineage` names the run that the step is part of: run_id, code_version, settings_hash.
     """
 
-    settings: Settings
-    run_date: date
-    run_id: str
-    commit: Mapping[str, object]
-    step: Step | None = None
+    step: Step
+    workspace: Workspace
+    lineage: Mapping[str, str]
     versions_read: dict[str, int] = field(default_factory=dict)
     rows_read: dict[str, int] = field(default_factory=dict)
     rows_written: dict[str, int] = field(default_factory=dict)
@@ -48,47 +44,40 @@ class Run:
     notes: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
 
-    @cached_property
+    @property
+    def settings(self) -> Settings:
+        return self.workspace.settings
+
+    @property
+    def run_date(self) -> date:
+        return self.workspace.run_date
+
+    @property
     def spark(self) -> SparkSession:
-        return spark_session(self.settings, f"fashionrec {self.run_date}")
+        return self.workspace.spark
 
-    @cached_property
-    def models(self) -> ModelRegistry:
-        return ModelRegistry(self.path("models"), self.settings.mlflow.tracking_uri)
+    @property
+    def run_id(self) -> str:
+        return self.lineage["run_id"]
 
-    @cached_property
-    def synthetic(self) -> bool:
-        """Whether the raw input was made up: whatever shows results of it says so."""
-        return Path(self.path("raw_interactions")).parent.joinpath(SYNTHETIC_MARK).exists()
+    def staging(self, name: str) -> str:
+        """Return a path for files of this run that nobody else reads; it is removed when the run ends."""
+        return self.workspace.path("lake", "_staging", self.run_id, name)
 
-    def path(self, name: str, *parts: str) -> str:
-        """Return a path of the settings (`lake`, `models`, ...) joined with `parts`."""
-        below = str(getattr(self.settings.paths, name))
-        root = below if below.startswith("/") or "://" in below else f"{self.settings.paths.root}/{below}"
-        if "://" not in root:
-            root = str(Path(root).resolve())
-        return "/".join([root, *parts])
-
-    def day_folder(self, name: str) -> Path:
-        """Return the folder of the run date below a path of the settings, created."""
-        folder = Path(self.path(name, str(self.run_date)))
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def read(self, table: str, day: date | None = None) -> DataFrame:
+    def read(self, table: str) -> DataFrame:
         """Return a table as this run may see it (see `lake.tables.read_table`), pinned to the version that the manifest names."""
         self._declared(table, "reads")
-        spec = table_spec(table)
-        path = self.path("lake", table)
+        path = self.workspace.path("lake", table)
         if table not in self.versions_read and tables.table_exists(self.spark, path):
             self.versions_read[table] = tables.table_version(self.spark, path)
-        frame, self.rows_read[table] = tables.read_table(self.spark, path, spec, day or self.run_date, self.versions_read.get(table))
+        version = self.versions_read.get(table)
+        frame, self.rows_read[table] = tables.read_table(self.spark, path, table_spec(table), self.run_date, version)
         return frame
 
     def so_far(self, table: str) -> DataFrame:
-        """Return all rows of a table that this step itself adds to; none where it does not exist yet."""
+        """Return all rows of a table that this step itself adds to, of all days; none where it does not exist yet."""
         self._declared(table, "writes")
-        path = self.path("lake", table)
+        path = self.workspace.path("lake", table)
         if not tables.table_exists(self.spark, path):
             return self.spark.createDataFrame([], table_spec(table).struct)
         return self.spark.read.format("delta").load(path)
@@ -107,43 +96,35 @@ class Run:
         if spec.kind == "daily":
             frame = frame.withColumn("run_date", f.lit(self.run_date))
         tables.check_schema(frame.schema, spec)
-        staging = self.path("lake", "_staging", self.run_id, table)
+        staging = self.staging(table)
         frame.select(*(column.name for column in spec.columns)).write.mode("overwrite").parquet(staging)
         staged = self.spark.read.schema(spec.struct).parquet(staging)
-        path = self.path("lake", table)
-        replaced = days or [self.run_date]
-        passed = check_rows(
-            staged,
-            spec,
-            path=path,
-            run_date=self.run_date,
-            days=replaced,
-            scope=scope or {},
-            limits=self.settings.quality,
-            folder=self.day_folder("reports"),
-            synthetic=self.synthetic,
+        path, replaced = self.workspace.path("lake", table), days or [self.run_date]
+        outcome = check_rows(
+            staged, spec, path=path, run_date=self.run_date, days=replaced, scope=scope or {}, limits=self.settings.quality
         )
-        self.warnings += passed.warnings
+        require_passed(outcome, write_quality(self.workspace.day_folder("reports"), outcome, synthetic=self.workspace.synthetic))
+        self.warnings.extend(outcome.warnings)
         lineage = {
-            **self.commit,
-            "step": self.step.name if self.step else None,
+            **self.lineage,
+            "step": self.step.name,
             "read": self.versions_read,
             "scope": scope or {},
-            "profile": passed.profile,
+            "profile": outcome.lineage,
         }
         if spec.kind == "history":
             tables.merge_history(staged, path, spec, lineage)
         elif changed := tables.changed_days(staged, path, spec, replaced, scope or {}):
             rows = staged.where(f.col(spec.day_column).isin(*changed))
             tables.replace_days(rows, path, spec, changed, scope or {}, lineage)
-        self.rows_written[table] = self.rows_written.get(table, 0) + passed.row_count
-        return passed.row_count
+        self.rows_written[table] = self.rows_written.get(table, 0) + outcome.row_count
+        return outcome.row_count
 
     def model(self, name: str) -> ModelVersion:
         """Return the champion of a model; raise ModelError where none was trained yet, or its files changed since."""
         self._declared(f"model/{name}", "reads")
-        return self.models.champion(name)
+        return self.workspace.models.champion(name)
 
     def _declared(self, name: str, side: str) -> None:
-        if self.step and name not in getattr(self.step, side):
+        if name not in getattr(self.step, side):
             raise tables.LakeError(f"step {self.step.name} uses {name} without declaring it in its {side}")

@@ -5,9 +5,8 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from numbers import Real
-from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
@@ -15,7 +14,7 @@ from pyspark.sql import functions as f
 from fashionrec.errors import UserError
 from fashionrec.lake.spec import TableSpec
 from fashionrec.lake.tables import table_exists
-from fashionrec.quality.page import Check, TableResult, write_page
+from fashionrec.quality.outcome import Check, Outcome
 from fashionrec.quality.profile import Profile, good_days, median_day, profile_days
 from fashionrec.quality.suite import KEY_JOINT, Expected, drift_suite, expectation_suite, row_count_suite
 from fashionrec.settings.model import Quality
@@ -25,12 +24,12 @@ class GateError(UserError):
     """New rows failed a critical expectation; the table was left as it was."""
 
 
-class Passed(NamedTuple):
-    """What a gate let through with: the number of rows, the warnings (one line each), and each day's profile by its ISO date."""
-
-    row_count: int
-    warnings: list[str]
-    profile: dict[str, dict[str, Any]]
+def require_passed(outcome: Outcome, page: object) -> None:
+    """Raise GateError where a critical expectation failed: one line naming each, what was seen, and the page that shows all."""
+    if outcome.critical:
+        advice = "; --set quality.min_rows_rate=0 publishes fewer rows all the same" if _only_too_few(outcome) else ""
+        lines = "; ".join(check.line for check in outcome.critical)
+        raise GateError(f"{outcome.table}: not published, the table is as it was: {lines}{advice}. See {page}")
 
 
 def check_rows(
@@ -42,10 +41,8 @@ def check_rows(
     days: Sequence[date],
     scope: Mapping[str, str],
     limits: Quality,
-    folder: Path,
-    synthetic: bool,
-) -> Passed:
-    """Run a table's suite on the rows that are to be published, and write the day's page of data docs, whatever the outcome.
+) -> Outcome:
+    """Run a table's suite on the rows that are to be published and return its outcome, which `require_passed` judges.
 
     Args:
         rows: the new rows; read several times, so not a plan that is costly to run.
@@ -55,11 +52,6 @@ def check_rows(
         days: the days that the rows are to replace.
         scope: the part of those days that they are to replace.
         limits: the settings' `quality`.
-        folder: of the run date's reports.
-        synthetic: whether the data was made up, which the page then says.
-
-    Raises:
-        GateError: one line naming every critical expectation that failed, what was seen, and the page.
     """
     new = {} if spec.kind == "history" else profile_days(rows, spec)
     row_count = rows.count() if spec.kind == "history" else sum(day.rows for day in new.values())
@@ -76,19 +68,11 @@ def check_rows(
         if past:
             suite += drift_suite(spec, limits, today=run_date, now=new[run_date], past=past)
     checks = _validate(rows, spec, suite, row_count)
-    result = TableResult.of(spec.table, scope, row_count, checks, new.get(run_date), before, past)
-    page = write_page(folder, run_date, result, synthetic=synthetic)
-    failed = [check for check in checks if not check.success]
-    critical = [check.line for check in failed if check.severity == "critical"]
-    if critical:
-        advice = "; --set quality.min_rows_rate=0 publishes fewer rows all the same" if _only_too_few(failed, row_count) else ""
-        raise GateError(f"{spec.table}: not published, the table is as it was: {'; '.join(critical)}{advice}. See {page}")
-    profile = {str(day): figures.model_dump(exclude_defaults=True) for day, figures in sorted(new.items())}
-    return Passed(row_count, [f"{spec.table}: {check.line}" for check in failed], profile)
+    return Outcome(spec.table, scope, run_date, row_count, checks, new, before, past)
 
 
-def _only_too_few(failed: Sequence[Check], row_count: int) -> bool:
-    return row_count > 0 and all("row_count" in check.expectation for check in failed if check.severity == "critical")
+def _only_too_few(outcome: Outcome) -> bool:
+    return outcome.row_count > 0 and all("row_count" in check.expectation for check in outcome.critical)
 
 
 def _replaced(
@@ -103,12 +87,12 @@ def _replaced(
     """Return the new rows and those that they replace, by day; a history is one piece without a day."""
     if not table_exists(rows.sparkSession, path):
         return {}
-    there = rows.sparkSession.read.format("delta").load(path)
+    published = rows.sparkSession.read.format("delta").load(path)
     if spec.kind == "history":
-        return {None: (row_count, there.count())}
+        return {None: (row_count, published.count())}
     for column, value in scope.items():
-        there = there.where(f.col(column) == value)
-    counts = there.where(f.col(spec.day_column).isin(*days)).groupBy(spec.day_column).count().collect()
+        published = published.where(f.col(column) == value)
+    counts = published.where(f.col(spec.day_column).isin(*days)).groupBy(spec.day_column).count().collect()
     return {day: (new[day].rows if day in new else 0, count) for day, count in counts}
 
 

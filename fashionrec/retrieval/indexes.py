@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from fashionrec.errors import UserError
-from fashionrec.lake.folders import new_staging, slug, swap_in
+from fashionrec.index_folders import new_staging, slug, swap_in
 
 if TYPE_CHECKING:
     import pandas as pd

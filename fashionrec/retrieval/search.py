@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fashionrec.lake.folders import slug
+from fashionrec.index_folders import slug
 from fashionrec.retrieval.indexes import CategoryIndex, Encode, load_index
 from fashionrec.retrieval.mixup import mixup
 

@@ -1,5 +1,6 @@
 """The types of the settings. Their values, meanings and units stand in conf/base.yaml, the only place with defaults."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -25,10 +26,18 @@ class Paths(Section):
     reports: str
     manifests: str
 
+    def locate(self, name: str, *parts: str) -> str:
+        """Return where `name` (`lake`, `models`, ...) lies, joined with `parts`: absolute, or a URI."""
+        below = str(getattr(self, name))
+        whole = below if below.startswith("/") or "://" in below else f"{self.root}/{below}"
+        if "://" not in whole:
+            whole = str(Path(whole).resolve())
+        return "/".join([whole, *parts])
+
 
 class Spark(Section):
     master: str
-    driver_memory: str
+    driver_memory: Annotated[str, Field(pattern=r"^\d+[kmgKMG]$")]
     java_options: str
     shuffle_partitions: Positive
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fashionrec.ingest.world import make_world
 from fashionrec.pipeline.registry import STEPS
+from fashionrec.sources.world.shop import make_world
 from tests.conftest import ROOT, RUN_DATE, TINY
 
 # Two engines do not fit on one GPU.

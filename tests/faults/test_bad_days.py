@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fashionrec.ingest.world import make_world
+from fashionrec.sources.world.shop import make_world
 from tests.conftest import ROOT, RUN_DATE
 
 INGEST = "ingest_catalog,ingest_interactions"

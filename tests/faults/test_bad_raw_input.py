@@ -7,11 +7,9 @@ import pytest
 import zstandard
 from delta.tables import DeltaTable
 
-from fashionrec.ingest.columns import RawError
-from fashionrec.pipeline.runner import new_run
 from fashionrec.pipeline.steps.ingest import ingest_interactions
-from fashionrec.settings import load_settings
-from tests.conftest import ROOT, RUN_DATE
+from fashionrec.sources.columns import RawError
+from tests.builders import RUN_DATE, run_of, workspace_in
 from tests.raw_files import as_csv, deliver, deliver_bytes, known_items, raw_event
 
 GOOD = [raw_event(f"good{number}", user_id=f"u{number}", position=number + 1) for number in range(30)]
@@ -85,8 +83,7 @@ def shop(spark, tmp_path_factory):
     root = tmp_path_factory.mktemp("shop")
 
     def ingest(raw):
-        run = new_run(load_settings(ROOT / "conf/test.yaml", [f"paths.root={root}", f"paths.raw_interactions={raw}"]), RUN_DATE)
-        run.__dict__["spark"] = spark
+        run = run_of(workspace_in(root, spark, f"paths.raw_interactions={raw}"))
         known_items(run, "i")
         ingest_interactions(run)
         return run

@@ -9,7 +9,7 @@ import pyspark
 from pyspark.sql import SparkSession
 
 from fashionrec.llm import launch
-from fashionrec.llm.train import TrainingJob
+from fashionrec.llm.job import TrainingJob
 from fashionrec.settings.model import Llm
 from tests.conftest import ROOT
 

@@ -10,8 +10,8 @@ import pytest
 
 from fashionrec.llm.base import load_base, load_tokenizer
 from fashionrec.llm.examples import Example
+from fashionrec.llm.job import TrainingJob
 from fashionrec.llm.merge import finish_adapter
-from fashionrec.llm.train import TrainingJob
 from fashionrec.settings import load_settings
 from fashionrec.settings.model import BaseLanguageModel
 

@@ -9,11 +9,9 @@ from rich.console import Console
 from fashionrec.lake.spec import table_spec
 from fashionrec.lake.tables import replace_days
 from fashionrec.pipeline.registry import step_named
-from fashionrec.pipeline.runner import new_run, run_steps
-from fashionrec.pipeline.step import Run
-from fashionrec.settings import load_settings
-from tests.builders import RUN_DATE, action, table_rows
-from tests.conftest import ROOT
+from fashionrec.pipeline.runner import run_steps
+from fashionrec.pipeline.workspace import Workspace
+from tests.builders import RUN_DATE, action, table_rows, workspace_in
 
 NOUNS, COLOURS = {"Bags": "tote", "Shoes": "boot"}, ("red", "blue", "green", "black")
 ITEMS = [
@@ -60,10 +58,8 @@ class World:
     def __init__(self, spark, folder):
         self.spark, self.folder = spark, folder
 
-    def run(self, *overrides) -> Run:
-        run = new_run(load_settings(ROOT / "conf/test.yaml", [f"paths.root={self.folder}", *SMALL, *overrides]), RUN_DATE)
-        run.__dict__["spark"] = self.spark
-        return run
+    def workspace(self, *overrides) -> Workspace:
+        return workspace_in(self.folder, self.spark, *SMALL, *overrides)
 
     def write(self, table, *rows):
         # Without the gate, which has tests of its own and takes seconds.
@@ -71,11 +67,11 @@ class World:
         if spec.kind == "daily":
             frame = frame.withColumn("run_date", lit(RUN_DATE))
         days = [row.get("event_date", RUN_DATE) for row in rows]
-        replace_days(frame, self.run().path("lake", table), spec, days, {}, {})
+        replace_days(frame, self.workspace().path("lake", table), spec, days, {}, {})
 
     def step(self, name, *overrides):
-        manifest = run_steps(self.run(*overrides), [step_named(name)], Console(file=StringIO()))
+        manifest = run_steps(self.workspace(*overrides), [step_named(name)], Console(file=StringIO()))
         return manifest["steps"][0]
 
     def rows(self, table):
-        return self.run().read(table).collect()
+        return self.workspace().read(table).collect()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fashionrec.embeddings import core, core_training
-from fashionrec.embeddings.spaces import COLD, item_vectors, session_vectors
+from fashionrec.embeddings.item_table import COLD, item_vectors
+from fashionrec.embeddings.spaces import session_vectors
 from fashionrec.errors import UserError
 from fashionrec.settings import load_settings
 

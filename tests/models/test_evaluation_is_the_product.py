@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fashionrec.evaluate.protocol import Catalogue, CategoryItems, Space, rank_batch
-from fashionrec.lake.folders import slug
+from fashionrec.index_folders import slug
 from fashionrec.retrieval.indexes import load_index, vectors, write_category
 from fashionrec.retrieval.search import open_category
 

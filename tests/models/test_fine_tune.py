@@ -17,8 +17,8 @@ from fashionrec.llm.base import LanguageModelError, load_base, load_tokenizer
 from fashionrec.llm.checkpoints import newest_whole
 from fashionrec.llm.examples import read_examples
 from fashionrec.llm.fine_tune import fine_tune
+from fashionrec.llm.job import TrainingJob
 from fashionrec.llm.perplexity import surprise
-from fashionrec.llm.train import TrainingJob
 from fashionrec.settings import load_settings
 from tests.conftest import ROOT
 

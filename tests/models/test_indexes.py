@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fashionrec.lake.folders import slug
+from fashionrec.index_folders import slug
 from fashionrec.retrieval import indexes
 from fashionrec.retrieval.indexes import RetrievalError, build_indexes, check_build, load_index, vectors
 from fashionrec.retrieval.search import open_category

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,9 @@ import pytest
 from fashionrec.llm import engine
 from fashionrec.llm.base import LanguageModelError
 from fashionrec.pipeline.models import ModelError, ModelVersion
-from fashionrec.pipeline.runner import new_run
-from fashionrec.pipeline.step import Step
 from fashionrec.pipeline.steps.llm import _engine_config, generate_answers, train_llm
 from fashionrec.prompts.answer import answer_regex
-from fashionrec.settings import load_settings
-from tests.builders import table_rows
-from tests.conftest import ROOT, RUN_DATE
+from tests.builders import run_of, table_rows, workspace_in
 from tests.models.conftest import LAYERS
 
 MAX_TOKENS, ANSWER_TOKENS = 1024, 160
@@ -31,8 +28,6 @@ OVERRIDES = (
     "llm.epochs=3",
     "llm.canary_rate=0.1",
 )
-_ANY = ("prompts", "generations", "model/llm")
-ALL = Step("test", reads=_ANY, writes=_ANY, run=lambda run: None, about="reads and writes what the two steps do")
 
 
 def prompt(number, split, **fields):
@@ -45,12 +40,9 @@ def prompt(number, split, **fields):
 @pytest.fixture(scope="module")
 def run_in(spark, tiny_falcon):
     def make(folder, *overrides):
-        settings = load_settings(ROOT / "conf/test.yaml", [f"paths.root={folder}", *OVERRIDES, *overrides])
-        settings = settings.model_copy(update={"llm": settings.llm.model_copy(update={"base": tiny_falcon})})
-        run = new_run(settings, RUN_DATE)
-        run.step = ALL
-        run.__dict__["spark"] = spark
-        return run
+        workspace = workspace_in(folder, spark, *OVERRIDES, *overrides)
+        llm = workspace.settings.llm.model_copy(update={"base": tiny_falcon})
+        return run_of(replace(workspace, settings=workspace.settings.model_copy(update={"llm": llm})))
 
     return make
 

@@ -33,7 +33,7 @@ def world(spark, tmp_path_factory):
 
 def register(world, base, name):
     """Register a base as it is, as if it had been trained and merged."""
-    registry = world.run().models
+    registry = world.workspace().models
     folder = registry.new_folder("llm", name)
     shutil.copytree(base.path, folder / "merged")
     (folder / "card.json").write_text(json.dumps({"base": base.model_dump(mode="json")}))
@@ -41,11 +41,11 @@ def register(world, base, name):
 
 
 def tags(world, version):
-    return world.run().models._client.get_model_version("llm", version.version).tags
+    return world.workspace().models._client.get_model_version("llm", version.version).tags
 
 
 def test_the_better_model_takes_over_and_the_worse_one_does_not(world, tiny_falcon):
-    models = world.run().models
+    models = world.workspace().models
     random = register(world, tiny_falcon, "random")
     models.promote(random, "the first")
     assert world.step("promote_llm")["notes"] == ["llm@1 is champion, and nothing newer was trained"]
@@ -71,8 +71,8 @@ def test_without_validation_prompts_the_champion_stays_and_the_run_says_so(spark
     other = World(spark, tmp_path)
     other.write("prompts", *(prompt(path) for path in PATHS if path["split"] == "train"))
     first = register(other, tiny_falcon, "first")
-    other.run().models.promote(first, "the first")
+    other.workspace().models.promote(first, "the first")
     register(other, tiny_falcon, "second")
     with pytest.raises(UserError, match=r"no validation prompts on 2026-03-01 to compare by; llm@1 stays champion"):
         other.step("promote_llm")
-    assert other.run().models.champion("llm") == first
+    assert other.workspace().models.champion("llm") == first

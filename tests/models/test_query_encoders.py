@@ -246,7 +246,7 @@ def test_spark_workers_load_the_model_once_and_give_the_same_vectors(spark, clip
     # Several batches per worker, and the tasks of two passes.
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "30")
     try:
-        embedded = embed_queries(frame, encoder=Counting(real.name, real.revision, real.settings))
+        embedded = embed_queries(frame, encoder=Counting(real.name, real.revision, real.settings), partitions=2)
         rows, again = embedded.collect(), embedded.collect()
     finally:
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")

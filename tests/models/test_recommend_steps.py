@@ -51,8 +51,8 @@ def world(spark, tmp_path_factory):
 
 
 def test_both_models_are_registered_with_what_they_were_made_from(world):
-    run = world.run()
-    assert {run.model(name).label for name in ("id", "title")} == {"id@1", "title@1"}
+    models = world.workspace().models
+    assert {models.champion(name).label for name in ("id", "title")} == {"id@1", "title@1"}
     figures = world.entries["train_embeddings"]["figures"]
     assert figures["id_examples"] == figures["title_pairs"] == 40
     assert 0 <= figures["id_validation_recall_at_10"] <= 1

@@ -7,13 +7,13 @@ from random import Random
 import pytest
 from tokenizers import Tokenizer
 
-from fashionrec.ingest.world_words import brands
-from fashionrec.llm import tiny_text
-from fashionrec.llm.tiny_base import Stage, make
-from fashionrec.llm.tiny_check import skill
-from fashionrec.llm.tiny_tasks import PRODUCT, right_answer, tasks
 from fashionrec.prompts import Product, load_template
+from fashionrec.sources.world.words import brands
 from tests.conftest import ROOT
+from tools.tiny_base import text
+from tools.tiny_base.check import skill
+from tools.tiny_base.make import Stage, make
+from tools.tiny_base.tasks import PRODUCT, right_answer, tasks
 
 BASE = ROOT / "conf/models/tiny"
 TEMPLATE = ROOT / "conf/prompts/fashion-v2.yaml"
@@ -80,18 +80,18 @@ def test_the_same_program_gives_the_same_bytes(tmp_path):
 
 def test_no_brand_of_the_demos_world_is_in_the_made_up_texts(monkeypatch):
     demo = {brand.name.lower() for brand in brands(8_290)}
-    spelt = {"".join(parts) for count in (2, 3) for parts in product(tiny_text._SYLLABLES, repeat=count)}
-    assert demo & (spelt | {word.lower() for word in tiny_text.all_words()}) == {"corvina"}
-    monkeypatch.setattr(tiny_text, "_SYLLABLES", ("cor", "vi", "na"))
+    spelt = {"".join(parts) for count in (2, 3) for parts in product(text._SYLLABLES, repeat=count)}
+    assert demo & (spelt | {word.lower() for word in text.all_words()}) == {"corvina"}
+    monkeypatch.setattr(text, "_SYLLABLES", ("cor", "vi", "na"))
     rng = Random(1)
-    assert "corvina" not in {tiny_text.random_word(rng) for _ in range(1_000)}
+    assert "corvina" not in {text.random_word(rng) for _ in range(1_000)}
 
 
 def test_no_made_up_title_is_one_of_the_demos_world():
     # There, every title begins with its brand.
     demo = {brand.name.lower() for brand in brands(8_290)}
     rng = Random(1)
-    titles = [tiny_text.random_title(rng, kind) for kind in tiny_text.KINDS for _ in range(2_000)]
+    titles = [text.random_title(rng, kind) for kind in text.KINDS for _ in range(2_000)]
     assert [title for title in titles if title.split()[0].lower() in demo] == []
 
 

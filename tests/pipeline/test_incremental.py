@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fashionrec.ingest.world import make_world
 from fashionrec.lake.tables import table_version
 from fashionrec.pipeline.registry import step_named
 from fashionrec.pipeline.runner import run_steps
-from fashionrec.pipeline.step import Run
+from fashionrec.pipeline.step import StepRun
+from fashionrec.sources.world.shop import make_world
 from tests.conftest import RUN_DATE
 
 DAYS = [RUN_DATE - timedelta(days=back) for back in range(9, -1, -1)]
@@ -69,8 +69,8 @@ def raw(tmp_path: Path) -> Path:
     return root
 
 
-def rows(run: Run, table: str, day: date) -> list[str]:
-    frame = run.spark.read.format("delta").load(run.path("lake", table))
+def rows(run: StepRun, table: str, day: date) -> list[str]:
+    frame = run.spark.read.format("delta").load(run.workspace.path("lake", table))
     frame = frame.where(frame.run_date == day) if "run_date" in frame.columns else frame
     # The same files lie in another folder.
     return sorted(json.dumps(row).replace("one%20by%20one", "at%20once") for row in map(str, frame.collect()))
@@ -80,10 +80,10 @@ def test_ten_days_one_by_one_give_the_tables_of_one_backfill_and_a_day_run_twice
     at_once = tmp_path / "at once"
     shutil.copytree(raw, at_once)
 
-    def run_day(root: Path, day: date, *overrides: str, steps=INGEST) -> Run:
+    def run_day(root: Path, day: date, *overrides: str, steps=INGEST) -> StepRun:
         # The first catalogues lack items, so their first days reject more than usual.
         run = make_run(f"paths.root={root}", "ingest.max_quarantine_rate=0.2", *overrides, run_date=day)
-        run_steps(run, steps, Console(quiet=True))
+        run_steps(run.workspace, steps, Console(quiet=True))
         return run
 
     for day in DAYS:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 
-from fashionrec.ingest.world import make_world
+from fashionrec.sources.world.shop import make_world
 from tests.conftest import ROOT, RUN_DATE
 
 CHAIN = (

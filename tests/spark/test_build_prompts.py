@@ -9,7 +9,7 @@ from fashionrec.pipeline.registry import step_named
 from fashionrec.prompts import AnswerError, PromptError, TokenizerError, load_calendar, load_template, parse_answer
 from fashionrec.prompts.build import build_prompts
 from fashionrec.settings import load_settings
-from tests.builders import action, table_rows
+from tests.builders import action, run_of, table_rows
 from tests.conftest import ROOT, RUN_DATE
 
 TODAY, EARLIER = RUN_DATE, RUN_DATE - timedelta(days=7)
@@ -185,9 +185,8 @@ def test_the_step_writes_the_table_within_the_budget_and_says_what_it_cost(spark
         run = make_run("prompts.max_tokens=400", override)
         run.write("sequences", table_rows(spark, "sequences", path("long", SEARCH, *[CLICK] * 60), path("train", SEARCH, split="train")))
         run.write("query_hits", table_rows(spark, "query_hits", hits("red dress", "1")))
-        run.step = step
-        step.run(run)
-        rows = {row.example_id: row for row in spark.read.format("delta").load(run.path("lake", "prompts")).collect()}
+        step.run(run_of(run.workspace, step))
+        rows = {row.example_id: row for row in spark.read.format("delta").load(run.workspace.path("lake", "prompts")).collect()}
         assert ("Dress 1" in rows["train"].prompt) == (override == "prompts.memory=true")
         tokens = [row.token_count for row in rows.values()]
         assert max(tokens) <= 400 - 64

@@ -7,24 +7,16 @@ import pytest
 from pyspark.sql import functions as f
 from rich.console import Console
 
-from fashionrec.evaluate.characteristics import (
-    calendar_demand,
-    calendar_rows,
-    calendar_test,
-    comparison,
-    full_months,
-    queries,
-    turnover,
-    with_vertical,
-)
-from fashionrec.evaluate.characteristics_report import PAPER, ratios
-from fashionrec.ingest.importers.hm import import_files
+from fashionrec.characteristics.calendar import calendar_demand, calendar_rows, calendar_test
+from fashionrec.characteristics.figures import PAPER, comparison, full_months, queries, turnover, with_vertical
 from fashionrec.ingest.versions import item_versions
-from fashionrec.ingest.world import make_table_1_world
-from fashionrec.ingest.world_words import CATEGORIES, FASHION
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.steps.evaluate import STEPS
+from fashionrec.reports.characteristics import ratios
+from fashionrec.sources.importers.hm import import_files
+from fashionrec.sources.world.shop import make_table_1_world
+from fashionrec.sources.world.words import CATEGORIES, FASHION
 from tests.builders import click, purchase, search, table_rows
 from tests.conftest import RUN_DATE
 
@@ -194,22 +186,22 @@ def analysed(run):
     """Put raw events and catalogues into the tables as they are, run the step, and return its rows and its page."""
     raw = {name: table_spec(f"raw_{name}").struct for name in ("interactions", "catalog")}
     read = run.spark.read.schema(raw["interactions"])
-    folder = run.path("raw_interactions")
+    folder = run.workspace.path("raw_interactions")
     rows = (
         read.parquet(f"{folder}/*/*.parquet") if run.settings.paths.root.endswith("world") else read.json(f"{folder}/*/*.gz")
     ).withColumns({"event_at": f.to_timestamp("event_at"), "event_date": f.to_date(f.to_timestamp("event_at"))})
-    rows.coalesce(2).write.format("delta").save(run.path("lake", "interactions"))
+    rows.coalesce(2).write.format("delta").save(run.workspace.path("lake", "interactions"))
     read = run.spark.read.schema(raw["catalog"])
-    folder = run.path("raw_catalog")
+    folder = run.workspace.path("raw_catalog")
     items = read.parquet(f"{folder}/*/*.parquet") if run.settings.paths.root.endswith("world") else read.json(f"{folder}/*/*.gz")
     day = f.to_date(f.regexp_extract("_metadata.file_path", r"/(\d{4}-\d{2}-\d{2})/", 1))
     items = items.withColumns({"arrival_date": day, "first_available_date": f.to_date("first_available_date")})
     days = [row[0] for row in items.select("arrival_date").distinct().collect()]
     known = table_rows(run.spark, "item_versions").limit(0)
-    item_versions(items, known, days=days).write.format("delta").save(run.path("lake", "item_versions"))
-    run_steps(run, [STEP], Console(quiet=True))
-    found = run.spark.read.format("delta").load(run.path("lake", "characteristics")).collect()
-    page = (run.day_folder("reports") / "characteristics.html").read_text(encoding="utf-8")
+    item_versions(items, known, days=days).write.format("delta").save(run.workspace.path("lake", "item_versions"))
+    run_steps(run.workspace, [STEP], Console(quiet=True))
+    found = run.spark.read.format("delta").load(run.workspace.path("lake", "characteristics")).collect()
+    page = (run.workspace.day_folder("reports") / "characteristics.html").read_text(encoding="utf-8")
     return [row.asDict() for row in found], page
 
 

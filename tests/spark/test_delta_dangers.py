@@ -9,12 +9,12 @@ import pytest
 from delta.tables import DeltaTable
 from pyspark.sql import functions as f
 
-from fashionrec.ingest.raw import read_raw, readable_files
 from fashionrec.lake.session import spark_session
 from fashionrec.lake.spec import table_spec, table_specs
 from fashionrec.lake.tables import LakeError, SchemaError, create_table, replace_days
 from fashionrec.quality import GateError
 from fashionrec.settings import load_settings
+from fashionrec.sources.files import read_raw, readable_files
 from tests.builders import RUN_DATE, table_rows
 from tests.conftest import ROOT
 from tests.raw_files import deliver, raw_event

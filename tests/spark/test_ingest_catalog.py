@@ -3,11 +3,11 @@
 import pytest
 
 from fashionrec.ingest.catalog import COLUMNS, REASONS, compare, judge_catalog, valid_items
-from fashionrec.ingest.columns import RawError
-from fashionrec.ingest.raw import read_raw
 from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.steps.ingest import ingest_catalog
+from fashionrec.sources.columns import RawError
+from fashionrec.sources.files import read_raw
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, raw_item
 

@@ -5,10 +5,10 @@ from datetime import date, timedelta
 
 import pytest
 
-from fashionrec.ingest.columns import RawError
 from fashionrec.ingest.pseudonyms import KeyMissingError
 from fashionrec.pipeline.steps import ingest as ingest_step
 from fashionrec.pipeline.steps.ingest import ingest_interactions
+from fashionrec.sources.columns import RawError
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, known_items, raw_event
 

@@ -7,9 +7,9 @@ import pytest
 
 from fashionrec.ingest.interactions import COLUMNS, REASONS, compare, judge_interactions, valid_interactions
 from fashionrec.ingest.pseudonyms import pseudonym
-from fashionrec.ingest.raw import raw_days, raw_files, read_raw, readable_files
 from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.lake.spec import table_spec
+from fashionrec.sources.files import raw_days, raw_files, read_raw, readable_files
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, deliver_bytes, raw_event
 

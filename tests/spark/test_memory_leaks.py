@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.steps import memory, prompts, sequences
-from tests.builders import click, purchase, search
+from tests.builders import click, purchase, run_of, search
 from tests.conftest import RUN_DATE
 from tests.spark.test_sequence_steps import given
 
@@ -39,8 +39,8 @@ def example(make_run):
     def make(*events):
         run = make_run(DAILY)
         given(run, *events)
-        run_steps(run, STEPS, Console(quiet=True))
-        prompt, hit = (run.spark.read.format("delta").load(run.path("lake", table)) for table in ("prompts", "query_hits"))
+        run_steps(run.workspace, STEPS, Console(quiet=True))
+        prompt, hit = (run.spark.read.format("delta").load(run.workspace.path("lake", table)) for table in ("prompts", "query_hits"))
         (row,) = prompt.where((f.col("split") == "test") & f.col("user_id").startswith("u")).collect()
         (answer,) = hit.where(f.col("as_of_date") == date(2026, 2, 25)).collect()
         return row, [product.item_id for product in answer.products], answer.match
@@ -63,11 +63,10 @@ def test_a_path_is_answered_alike_when_it_is_scored_and_when_it_is_learnt(make_r
     given(run, *BEFORE, *path, *OWN[2:], *FUTURE)
     seen = {}
     for day, split in ((date(2026, 2, 25), "score"), (RUN_DATE, "test")):
-        of_day = replace(run, run_date=day, versions_read={}, rows_written={}, figures={})
-        of_day.__dict__["spark"] = run.spark
-        of_day.write("items", run.spark.read.format("delta").load(run.path("lake", "items")).where("run_date = '2026-03-01'"))
-        run_steps(of_day, STEPS, Console(quiet=True))
-        rows = run.spark.read.format("delta").load(run.path("lake", "prompts"))
+        of_day = run_of(replace(run.workspace, run_date=day))
+        of_day.write("items", run.spark.read.format("delta").load(run.workspace.path("lake", "items")).where("run_date = '2026-03-01'"))
+        run_steps(of_day.workspace, STEPS, Console(quiet=True))
+        rows = run.spark.read.format("delta").load(run.workspace.path("lake", "prompts"))
         rows = rows.where((f.col("run_date") == f.lit(day)) & (f.col("split") == split) & f.col("user_id").startswith("u"))
         (seen[split],) = rows.collect()
     assert "Item a" in seen["score"].prompt

@@ -5,11 +5,11 @@ from datetime import UTC, date, datetime
 import pytest
 from pyspark.sql.functions import lit
 
-from fashionrec.evaluate.examples import example_paths
-from fashionrec.evaluate.health import ROW_COUNT
 from fashionrec.lake.spec import table_spec
 from fashionrec.lake.tables import replace_days
 from fashionrec.pipeline.steps.evaluate import MONITORED, monitor
+from fashionrec.quality.health import ROW_COUNT
+from fashionrec.reports.journeys import example_paths
 from tests.builders import RUN_DATE, action, table_rows
 
 YESTERDAY = date(2026, 2, 28)
@@ -30,7 +30,7 @@ def put(run, table, frame, days=None):
     """Write a step's input without its gate, which costs seconds and is not what these tests are about."""
     spec = table_spec(table)
     frame = frame if spec.day_column in frame.columns else frame.withColumn("run_date", lit(run.run_date))
-    replace_days(frame, run.path("lake", table), spec, days or [run.run_date], {}, {})
+    replace_days(frame, run.workspace.path("lake", table), spec, days or [run.run_date], {}, {})
 
 
 def test_example_paths_show_each_shopper_once_and_the_richest_journey_of_each_category(spark):

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from fashionrec.evaluate.projection import sample_items, with_vectors
+from fashionrec.reports.projection import sample_items, with_vectors
 
 
 def catalogue(spark, **counts):

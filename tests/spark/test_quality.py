@@ -9,11 +9,11 @@ import pytest
 from delta.tables import DeltaTable
 from rich.console import Console
 
-from fashionrec.ingest.world_words import SYNTHETIC_MARK
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.step import Step
 from fashionrec.quality import GateError
+from fashionrec.sources.synthetic import mark_synthetic
 from tests.builders import RUN_DATE, table_rows
 from tests.spark.test_tables import ids, items
 
@@ -201,7 +201,7 @@ def test_the_page_of_a_failed_gate_shows_every_table_offline(spark, make_run, tm
         run.write("items", items(spark, "<script>", "<script>"))
 
     with pytest.raises(GateError):
-        run_steps(run, [Step("publish", (), ("interactions", "items"), publish, "")], Console(file=io.StringIO()))
+        run_steps(run.workspace, [Step("publish", (), ("interactions", "items"), publish, "")], Console(file=io.StringIO()))
     text = page(tmp_path)
     assert text.index("items: failed") < text.index("interactions: passed")
     assert "1 of 2 rows repeat a key" in text
@@ -224,6 +224,6 @@ def test_the_page_calls_made_up_data_synthetic(spark, make_run, tmp_path):
     make_run().write("items", items(spark, "a"))
     assert "synthetic" not in page(tmp_path)
     (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / SYNTHETIC_MARK).touch()
+    mark_synthetic(tmp_path / "raw" / "interactions")
     make_run().write("items", items(spark, "b"))
     assert "synthetic data: no real shopper or product" in page(tmp_path)

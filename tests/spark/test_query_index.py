@@ -9,7 +9,7 @@ import pytest
 
 from fashionrec.encoders import ngram
 from fashionrec.encoders.text import load_encoder
-from fashionrec.lake.folders import slug
+from fashionrec.index_folders import slug
 from fashionrec.memory.query_index import QueryIndexError, build_query_indexes, check_query_indexes, open_query_index
 from fashionrec.settings.model import NgramEncoder
 

@@ -49,7 +49,7 @@ def embed_day(spark, tmp_path):
         known = spark.read.format("delta").load(path)
         missing = missing_queries(frame, known, name=encoder.name, revision=encoder.revision, run_date=day)
         # Kept: each look at its plan would ask the encoder again.
-        added = embed_queries(missing, encoder=encoder).withColumn("run_date", f.lit(day)).localCheckpoint()
+        added = embed_queries(missing, encoder=encoder, partitions=2).withColumn("run_date", f.lit(day)).localCheckpoint()
         changed = changed_days(added, path, spec, [day], {})
         replace_days(added, path, spec, [day], {}, {})
         return spark.read.format("delta").load(path), changed

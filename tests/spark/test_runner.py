@@ -21,7 +21,7 @@ def step(name, run, reads=(), writes=()):
 
 
 def manifest_of(run):
-    (path,) = (p for p in (ROOT / run.path("manifests", str(RUN_DATE))).glob("*.json"))
+    (path,) = (p for p in (ROOT / run.workspace.path("manifests", str(RUN_DATE))).glob("*.json"))
     return json.loads(path.read_text())
 
 
@@ -35,7 +35,9 @@ def test_the_manifest_says_versions_rows_seconds_figures_and_warnings(spark, mak
         run.read("items").count()
 
     run, out = make_run(), io.StringIO()
-    run_steps(run, [step("first", write, writes=("items",)), step("second", read, reads=("items",))], Console(file=out, width=200))
+    run_steps(
+        run.workspace, [step("first", write, writes=("items",)), step("second", read, reads=("items",))], Console(file=out, width=200)
+    )
     first, second = manifest_of(run)["steps"]
     assert first["rows_written"] == {"items": 2}
     assert first["figures"] == {"share": 0.25}
@@ -56,7 +58,7 @@ def test_a_failed_step_ends_the_run_stands_in_the_manifest_and_leaves_no_staged_
 
     run = make_run()
     with pytest.raises(UserError, match="items: not published"):
-        run_steps(run, [step("bad", fail, writes=("items",)), step("never", fail)], Console(file=io.StringIO()))
+        run_steps(run.workspace, [step("bad", fail, writes=("items",)), step("never", fail)], Console(file=io.StringIO()))
     (entry,) = manifest_of(run)["steps"]
     assert entry["error"].startswith("GateError: items: not published")
     assert not list((tmp_path / "lake" / "_staging").iterdir())
@@ -71,16 +73,16 @@ def test_an_error_of_this_package_in_a_worker_is_one_line_and_any_other_keeps_it
         return lambda run: spark.range(1).mapInArrow(fail, "id long").collect()
 
     with pytest.raises(UserError) as raised:
-        run_steps(make_run(), [step("refused", fail_in_worker(LakeError("items: cut; run the step again")))], Console(quiet=True))
+        run_steps(make_run().workspace, [step("refused", fail_in_worker(LakeError("items: cut; run the step again")))], Console(quiet=True))
     assert str(raised.value) == "items: cut; run the step again"
     with pytest.raises(PythonException, match="Traceback"):
-        run_steps(make_run(), [step("broken", fail_in_worker(ValueError("a bug")))], Console(quiet=True))
+        run_steps(make_run().workspace, [step("broken", fail_in_worker(ValueError("a bug")))], Console(quiet=True))
 
 
 def test_a_step_cannot_touch_what_it_does_not_declare(spark, make_run):
     for act in (lambda run: run.read("items"), lambda run: run.write("items", items(spark, "a")), lambda run: run.model("llm")):
         with pytest.raises(LakeError, match="without declaring it"):
-            run_steps(make_run(), [step("sly", act)], Console(file=io.StringIO()))
+            run_steps(make_run().workspace, [step("sly", act)], Console(file=io.StringIO()))
 
 
 def test_the_registry_is_in_an_order_in_which_every_read_is_written_before():

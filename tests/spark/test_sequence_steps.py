@@ -8,7 +8,7 @@ from rich.console import Console
 
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.steps import memory, sequences
-from tests.builders import click, item, purchase, search, table_rows
+from tests.builders import click, item, purchase, run_of, search, table_rows
 
 STEPS = [*sequences.STEPS, *memory.STEPS]
 TABLES = ("sequences", "query_products", "query_hits")
@@ -19,7 +19,7 @@ def given(run, *events):
     days = sorted({event["event_date"] for event in events})
     rows = [{**event, "user_id": event["user_id"].ljust(64, "0"), "sponsored": False} for event in events]
     # Ingestion of a date writes events of that date.
-    replace(run, run_date=days[-1]).write("interactions", table_rows(run.spark, "interactions", *rows), days=days)
+    run_of(replace(run.workspace, run_date=days[-1])).write("interactions", table_rows(run.spark, "interactions", *rows), days=days)
     run.write("items", table_rows(run.spark, "items", *(item(name) for name in "abcdefgh")))
     ever = {"valid_from": date(2025, 1, 1), "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
     run.write("item_versions", table_rows(run.spark, "item_versions", *(item(name, **ever) for name in "abcdefgh")))
@@ -27,9 +27,9 @@ def given(run, *events):
 
 def run_all(run):
     """Run the steps and return the figures and the tables' rows in order of their keys."""
-    manifest = run_steps(run, STEPS, Console(quiet=True))
+    manifest = run_steps(run.workspace, STEPS, Console(quiet=True))
     figures = {name: value for step in manifest["steps"] for name, value in step["figures"].items()}
-    frames = [run.spark.read.format("delta").load(run.path("lake", table)) for table in TABLES]
+    frames = [run.spark.read.format("delta").load(run.workspace.path("lake", table)) for table in TABLES]
     return figures, [sorted(map(str, frame.where(frame.run_date == run.run_date).collect())) for frame in frames]
 
 

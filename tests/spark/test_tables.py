@@ -61,4 +61,4 @@ def test_a_commit_says_what_made_it(spark, make_run, tmp_path):
     run.write("items", items(spark, "a"))
     history = spark.sql(f"DESCRIBE HISTORY delta.`{tmp_path}/lake/items`").first()
     for key in ("run_id", "code_version", "settings_hash"):
-        assert str(run.commit[key]) in history.userMetadata
+        assert str(run.lineage[key]) in history.userMetadata

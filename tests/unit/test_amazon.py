@@ -8,7 +8,7 @@ import pytest
 
 from fashionrec.cli import main
 from fashionrec.errors import UserError
-from fashionrec.ingest.importers import amazon, importers
+from fashionrec.sources.importers import amazon, importers
 
 REVIEW = {
     "rating": 5.0,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fashionrec.errors import UserError
-from fashionrec.ingest.importers.hm import import_files
+from fashionrec.sources.importers.hm import import_files
 
 ARTICLE = {
     "article_id": "0108775015",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fashionrec.evaluate.language_model_report import write_language_model
-from fashionrec.evaluate.training_report import Trained
+from fashionrec.reports.language_model import write_language_model
+from fashionrec.reports.trained import Trained
 from tests.unit.test_report import EVIL, Tags
 
 METRICS = {

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from fashionrec.evaluate.characteristics_report import write_characteristics
-from fashionrec.evaluate.health import health_rows, quarantine_rates, warnings
-from fashionrec.evaluate.report import PAGES, metrics_table, write_report
+from fashionrec.quality.health import health_rows, quarantine_rates, warnings
+from fashionrec.reports.characteristics import write_characteristics
+from fashionrec.reports.day import PAGES, metrics_table, write_report
 
 EVIL = "<script>alert(1)</script> & [bold]$x^"
 

@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
+from fashionrec.commands.data_dictionary import data_dictionary
 from fashionrec.lake.spec import TableSpec, table_spec, table_specs
-from fashionrec.pipeline.show import data_dictionary
 from fashionrec.quality.suite import expectation_suite
 from fashionrec.settings import resource
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fashionrec.evaluate.projection import project, trust
-from fashionrec.evaluate.training_report import Trained, write_training
+from fashionrec.reports.embeddings import write_training
+from fashionrec.reports.projection import project, trust
+from fashionrec.reports.trained import Trained
 from tests.unit.test_report import EVIL, Tags
 
 HISTORY = [

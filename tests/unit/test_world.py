@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fashionrec.errors import UserError
-from fashionrec.ingest.world import TABLE_1, make_table_1_world, make_world
-from fashionrec.ingest.world_words import CATEGORIES, FASHION, VERTICALS, brands
 from fashionrec.lake.spec import table_spec
+from fashionrec.sources.world.shop import TABLE_1, make_table_1_world, make_world
+from fashionrec.sources.world.words import CATEGORIES, FASHION, VERTICALS, brands
 
 END = date(2026, 3, 1)
 

@@ -4,7 +4,7 @@ from random import Random
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from fashionrec.llm.tiny_text import KINDS, random_title
+from tools.tiny_base.text import KINDS, random_title
 
 _LINES = "Today:\nsearched: red dress\n1. 12 | Red dress\nclicked: 12 | Red dress (brand Acme, price 20.00)\nbought: 7 | Bag\nAnswer:\n"
 

@@ -8,21 +8,23 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.embeddings.examples import training_inputs
-from fashionrec.embeddings.spaces import encode_titles, item_vectors
+from fashionrec.embeddings.item_table import item_vectors
+from fashionrec.embeddings.spaces import encode_titles
 from fashionrec.embeddings.train import Name, train_in_own_process
-from fashionrec.evaluate.projection import sample_items, with_vectors
-from fashionrec.evaluate.training_report import Trained, write_training
-from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.step import Step, StepRun
+from fashionrec.reports.embeddings import write_training
+from fashionrec.reports.projection import sample_items, with_vectors
+from fashionrec.reports.trained import Trained
 
 _NAMES: tuple[Name, ...] = ("id", "title")
 _PICTURED = 2000  # items in the report's pictures of the spaces
 
 
-def train_embeddings(run: Run) -> None:
+def train_embeddings(run: StepRun) -> None:
     """Export examples and titles, train each model in a process of its own, register both."""
     sequences, items = run.read("sequences"), run.read("items")
     settings = run.settings
-    inputs = run.path("lake", "_staging", run.run_id, "embeddings")
+    inputs = run.staging("embeddings")
     exports = training_inputs(
         sequences,
         items,
@@ -34,7 +36,7 @@ def train_embeddings(run: Run) -> None:
     _write_report(run, items, {name: _train(run, name, inputs) for name in _NAMES})
 
 
-def _write_report(run: Run, items: DataFrame, models: Mapping[Name, Trained]) -> None:
+def _write_report(run: StepRun, items: DataFrame, models: Mapping[Name, Trained]) -> None:
     counts = items.groupBy("category").agg(f.count("*").alias("item_count")).collect()  # a row per category
     sample = with_vectors(
         sample_items(items, count=_PICTURED),
@@ -42,9 +44,9 @@ def _write_report(run: Run, items: DataFrame, models: Mapping[Name, Trained]) ->
         encode=partial(encode_titles, models["title"].folder),
     )
     page = write_training(
-        run.day_folder("reports"),
+        run.workspace.day_folder("reports"),
         run_date=run.run_date,
-        synthetic=run.synthetic,
+        synthetic=run.workspace.synthetic,
         models=list(models.values()),
         categories={row["category"]: row["item_count"] for row in counts},
         sample=sample,
@@ -52,9 +54,9 @@ def _write_report(run: Run, items: DataFrame, models: Mapping[Name, Trained]) ->
     run.figures["page_kib"] = page.stat().st_size // 1024
 
 
-def _train(run: Run, name: Name, inputs: str) -> Trained:
+def _train(run: StepRun, name: Name, inputs: str) -> Trained:
     settings = run.settings.embeddings
-    folder = run.models.new_folder(name, run.run_id)
+    folder = run.workspace.models.new_folder(name, run.run_id)
     start = time.monotonic()
     card = train_in_own_process(name, inputs, folder, settings, run.settings.llm.base)
     seconds = time.monotonic() - start
@@ -64,8 +66,8 @@ def _train(run: Run, name: Name, inputs: str) -> Trained:
         params["pairs"] = card["pairs"]
         if card["pairs"] != "searches":
             run.warnings.append(f"no search led to a purchase: model title learnt from {card['pairs']} instead of queries")
-    version = run.models.register(name, folder, params, card["metrics"], run.versions_read)
-    run.models.promote(version, "the newest: the spaces are trained anew with the catalogue")
+    version = run.workspace.models.register(name, folder, params, card["metrics"], run.versions_read)
+    run.workspace.models.promote(version, "the newest: the spaces are trained anew with the catalogue")
     shown = ("pairs", "examples", "loss", "validation_recall_at_10")
     run.figures |= {f"{name}_{key}": round(card["metrics"][key], 4) for key in shown if key in card["metrics"]}
     return Trained(name, version.version, folder, version.sha256, params, card, seconds)

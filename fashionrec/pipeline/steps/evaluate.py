@@ -8,19 +8,20 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
+from fashionrec.characteristics import calendar
+from fashionrec.characteristics import figures as characteristics
 from fashionrec.embeddings.spaces import encode_titles, session_vectors
 from fashionrec.errors import UserError
-from fashionrec.evaluate import characteristics, health
-from fashionrec.evaluate.characteristics_report import write_characteristics
-from fashionrec.evaluate.examples import example_paths
 from fashionrec.evaluate.protocol import CategoryItems, answered_examples, copying, coverage, metric_rows, rank_examples, train_purchases
-from fashionrec.evaluate.report import PAGES, write_report
-from fashionrec.lake import tables
-from fashionrec.lake.folders import slug
+from fashionrec.index_folders import slug
 from fashionrec.lake.spec import table_spec
 from fashionrec.memory.normalise import normalise_query
-from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.steps.sequences import attributed_events
+from fashionrec.quality import health
+from fashionrec.reports.characteristics import write_characteristics
+from fashionrec.reports.day import PAGES, write_report
+from fashionrec.reports.journeys import example_paths
 from fashionrec.retrieval.indexes import check_build, load_index, vectors
 
 MONITORED = (
@@ -37,7 +38,7 @@ MONITORED = (
 )
 
 
-def evaluate(run: Run) -> None:
+def evaluate(run: StepRun) -> None:
     """Rank the last purchase of every test path among all items of its category, by the system and by simple methods."""
     sequences = run.read("sequences")
     answers, prompts = (run.read(table).where("split = 'test'") for table in ("generations", "prompts"))
@@ -53,10 +54,10 @@ def evaluate(run: Run) -> None:
     ranked.unpersist()
 
 
-def answer_ranker(run: Run) -> Callable[[DataFrame], DataFrame]:
+def answer_ranker(run: StepRun) -> Callable[[DataFrame], DataFrame]:
     """Return what ranks answered examples (see `protocol.rank_examples`) by the day's indexes and the champions of both spaces."""
     ids, title = run.model("id"), run.model("title")
-    folder = Path(run.path("indexes", str(run.run_date)))
+    folder = run.workspace.item_indexes
     check_build(folder, {"id": ids.version, "title": title.version})
     purchases: dict[str, dict[str, int]] = {}
     for row in train_purchases(run.read("sequences")).toLocalIterator():  # at most one row per item of the catalogue
@@ -81,7 +82,7 @@ def _load(folder: Path, category: str) -> CategoryItems | None:
     return CategoryItems(index.item_ids, vectors(index.ids), vectors(index.title), index.trained)
 
 
-def analyze_characteristics(run: Run) -> None:
+def analyze_characteristics(run: StepRun) -> None:
     """Compute the paper's four characteristics of fashion shopping from what the shop logged, and write them as a page for marketers."""
     settings = run.settings.evaluate
     versions = run.read("item_versions").transform(characteristics.with_vertical, settings.verticals)
@@ -98,17 +99,17 @@ def analyze_characteristics(run: Run) -> None:
         )
         # Both are a few rows per category, month and attribute's value.
         rows = [tuple(row) for part in figures for row in part.collect()]
-        demand = characteristics.calendar_demand(events, settings.calendar_attributes).collect()
-        rows += characteristics.calendar_rows([row.asDict() for row in demand])
+        demand = calendar.calendar_demand(events, settings.calendar_attributes).collect()
+        rows += calendar.calendar_rows([row.asDict() for row in demand])
     finally:
         events.unpersist()
     run.write("characteristics", run.spark.createDataFrame(rows, characteristics.SCHEMA))
     named = [dict(zip(characteristics.COLUMNS, row, strict=True)) for row in rows]
-    page = write_characteristics(run.day_folder("reports"), run_date=run.run_date, synthetic=run.synthetic, rows=named)
+    page = write_characteristics(run.workspace.day_folder("reports"), run_date=run.run_date, synthetic=run.workspace.synthetic, rows=named)
     run.figures["page_kib"] = page.stat().st_size // 1024
 
 
-def monitor(run: Run) -> None:
+def monitor(run: StepRun) -> None:
     """Compare the day's figures with the newest earlier run's, and write the day's report."""
     figures = _figures(run)
     since, previous = _previous_health(run)
@@ -116,11 +117,11 @@ def monitor(run: Run) -> None:
     run.warnings += health.warnings(rows, since)
     schema = "table_name string, metric string, value double, previous double"
     run.write("health", run.spark.createDataFrame([tuple(row.values()) for row in rows], schema))
-    folder = run.day_folder("reports")
+    folder = run.workspace.day_folder("reports")
     report = write_report(
         folder,
         run_date=run.run_date,
-        synthetic=run.synthetic,
+        synthetic=run.workspace.synthetic,
         evaluations=[row.asDict() for row in run.read("evaluations").collect()],
         pages={page for page in PAGES if (folder / page).exists()},
         health=rows,
@@ -129,7 +130,7 @@ def monitor(run: Run) -> None:
     run.figures["report_kib"] = report.stat().st_size // 1024
 
 
-def _figures(run: Run) -> dict[health.Key, float]:
+def _figures(run: StepRun) -> dict[health.Key, float]:
     figures: dict[health.Key, float] = {}
     for table in MONITORED:
         # Of a table of events, the run reads all days up to its own.
@@ -145,17 +146,12 @@ def _figures(run: Run) -> dict[health.Key, float]:
     )
 
 
-def _previous_health(run: Run) -> tuple[date | None, dict[health.Key, float]]:
+def _previous_health(run: StepRun) -> tuple[date | None, dict[health.Key, float]]:
     """Return the newest run date before this one and its figures; none and nothing at the first run."""
-    path = run.path("lake", "health")
-    if not tables.table_exists(run.spark, path):
-        return None, {}
-    dates = run.spark.read.format("delta").load(path).where(f.col("run_date") < f.lit(run.run_date))
-    newest = dates.agg(f.max("run_date")).first()
-    if newest is None or newest[0] is None:
-        return None, {}
-    rows = tables.read_table(run.spark, path, table_spec("health"), newest[0])[0].collect()
-    return newest[0], {(row["table_name"], row["metric"]): row["value"] for row in rows}
+    earlier = run.so_far("health").where(f.col("run_date") < f.lit(run.run_date))
+    newest = earlier.agg(f.max("run_date").alias("day")).collect()[0]["day"]
+    rows = earlier.where(f.col("run_date") == f.lit(newest)).collect() if newest else []
+    return newest, {(row["table_name"], row["metric"]): row["value"] for row in rows}
 
 
 STEPS: tuple[Step, ...] = (

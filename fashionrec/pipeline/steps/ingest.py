@@ -11,32 +11,31 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.ingest import catalog, interactions
-from fashionrec.ingest.columns import RawError, common_faults
 from fashionrec.ingest.pseudonyms import is_demo_key, load_key
-from fashionrec.ingest.raw import RawRows, raw_days, raw_files, read_raw, readable_files
 from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.ingest.versions import item_versions
-from fashionrec.lake import tables
 from fashionrec.lake.spec import TableSpec, table_spec
-from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.step import Step, StepRun
+from fashionrec.sources.columns import RawError, common_faults
+from fashionrec.sources.files import RawRows, raw_days, raw_files, read_raw, readable_files
 
 # Why the rows of a file fail whose producer has changed its fields; the fewest rows that tell so; the most files that are looked at.
 _FILE_REASONS = ("malformed", "missing_field", "bad_time")
 _FEWEST_ROWS, _MOST_FILES = 10, 20
 
 
-def ingest_interactions(run: Run) -> None:
+def ingest_interactions(run: StepRun) -> None:
     """Rebuild the days of the lookback window from all arrival folders of that window, so that late events reach their own day."""
     key = _key(run)
     options = run.settings.ingest
     first_day = run.run_date - timedelta(days=options.lookback_days)
-    root = run.path("raw_interactions")
-    there = raw_days(run.spark, root)
-    if run.run_date not in there:
+    root = run.workspace.path("raw_interactions")
+    delivered = raw_days(run.spark, root)
+    if run.run_date not in delivered:
         raise RawError(
-            f"{root}/{run.run_date}: no such folder (newest: {max(there, default='none')}); deliver it or run another --run-date"
+            f"{root}/{run.run_date}: no such folder (newest: {max(delivered, default='none')}); deliver it or run another --run-date"
         )
-    folders = [day for day in there if first_day <= day <= run.run_date]
+    folders = [day for day in delivered if first_day <= day <= run.run_date]
     known_items = run.read("item_versions").select("item_id")
     spec = table_spec("raw_interactions")
     files = raw_files(run.spark, root, folders)
@@ -56,15 +55,15 @@ def ingest_interactions(run: Run) -> None:
         _publish_interactions(run, rows, tally, folders)
 
 
-def ingest_catalog(run: Run) -> None:
+def ingest_catalog(run: StepRun) -> None:
     """Read the newest catalogue on or before the run date as the items of that date, and put those of the lookback into their history."""
-    root = run.path("raw_catalog")
-    there = [day for day in raw_days(run.spark, root) if day <= run.run_date]
-    if not there:
+    root = run.workspace.path("raw_catalog")
+    delivered = [day for day in raw_days(run.spark, root) if day <= run.run_date]
+    if not delivered:
         raise RawError(f"{root}: no catalogue on or before {run.run_date}; deliver one")
     first_day = run.run_date - timedelta(days=run.settings.ingest.lookback_days)
     # With the one that held when the window began, so that days run one by one and all at once tell the same history.
-    folders = [day for day in there if day >= max((day for day in there if day <= first_day), default=first_day)]
+    folders = [day for day in delivered if day >= max((day for day in delivered if day <= first_day), default=first_day)]
     day = max(folders)
     spec = table_spec("raw_catalog")
     files = raw_files(run.spark, root, folders)
@@ -81,7 +80,7 @@ def ingest_catalog(run: Run) -> None:
         run.write("item_versions", item_versions(snapshots, run.so_far("item_versions"), days=sorted(tally.valid_arrivals)))
 
 
-def _key(run: Run) -> bytes:
+def _key(run: StepRun) -> bytes:
     key = load_key(run.settings.ingest.user_key_file)
     if is_demo_key(key):
         run.warnings.append("pseudonyms are made with the demo's key, which everybody knows: set ingest.user_key_file for real users")
@@ -145,7 +144,7 @@ def _tally(judged: DataFrame, marks: Sequence[str] = ()) -> Tally:
     )
 
 
-def _report(run: Run, raw: RawRows, tally: Tally, *, files: Sequence[str], reasons: Collection[str], copies: Sequence[str]) -> None:
+def _report(run: StepRun, raw: RawRows, tally: Tally, *, files: Sequence[str], reasons: Collection[str], copies: Sequence[str]) -> None:
     """Put the figures and warnings into the run; raise RawError where rows were lost or doubled on the way."""
     verdicts = tally.verdicts
     # A count of its own: it only splits the files into rows, and it would see what the verdicts lost.
@@ -184,12 +183,12 @@ def _whole_files(judged: DataFrame, tally: Tally, spec: TableSpec) -> None:
     for path in sorted(broken)[:_MOST_FILES]:
         sample = judged.where(f.col("file") == path).select("raw").limit(_FEWEST_ROWS).collect()
         faults[path] = common_faults([row["raw"] for row in sample], spec)
-    told = [f"{path}: {', '.join(faults[path])} (all {broken[path]:,} rows)" for path in faults if faults[path]]
-    if told:
-        raise RawError(f"{'; '.join(told)}. The columns are declared in schemas/{spec.table}.yaml; nothing was written")
+    problems = [f"{path}: {', '.join(faults[path])} (all {broken[path]:,} rows)" for path in faults if faults[path]]
+    if problems:
+        raise RawError(f"{'; '.join(problems)}. The columns are declared in schemas/{spec.table}.yaml; nothing was written")
 
 
-def _quarantine(run: Run, judged: DataFrame, tally: Tally, folders: Sequence[date], *, source: str, reasons: Collection[str]) -> None:
+def _quarantine(run: StepRun, judged: DataFrame, tally: Tally, folders: Sequence[date], *, source: str, reasons: Collection[str]) -> None:
     """Write the rejected rows, then raise RawError where their share is above the limit: nothing else was written yet."""
     rejected = judged.where(f.col("reason").isin(*reasons)).select("arrival_date", f.lit(source).alias("source"), "reason", "raw", "file")
     run.write("quarantine", rejected, days=folders, scope={"source": source})
@@ -207,33 +206,26 @@ def _quarantine(run: Run, judged: DataFrame, tally: Tally, folders: Sequence[dat
         )
 
 
-def _publish_interactions(run: Run, judged: DataFrame, tally: Tally, folders: Collection[date]) -> None:
+def _publish_interactions(run: StepRun, judged: DataFrame, tally: Tally, folders: Collection[date]) -> None:
     """Replace the days that have valid rows; the run date must be one of them."""
     if run.run_date not in tally.valid_days:
         raise RawError(
-            f"{run.path('raw_interactions')}/{run.run_date}: empty day, no valid event of that date in it; deliver it and run again. "
-            "The table interactions is as it was"
+            f"{run.workspace.path('raw_interactions')}/{run.run_date}: empty day, no valid event of that date in it; deliver it and run "
+            "again. The table interactions is as it was"
         )
     silent = sorted(set(folders) - set(tally.valid_days))
     if silent:
         run.warnings.append(f"no valid event in {', '.join(map(str, silent))}: these days of the table are as they were")
     orphans = sorted(set(tally.valid_days) - set(folders))
-    valid = interactions.valid_interactions(_with_rows_already_there(run, judged, orphans) if orphans else judged)
+    valid = interactions.valid_interactions(_with_published_rows(run, judged, orphans) if orphans else judged)
     run.write("interactions", valid, days=sorted(tally.valid_days))
 
 
-def _with_rows_already_there(run: Run, judged: DataFrame, orphans: Collection[date]) -> DataFrame:
-    """Add the table's own rows of days whose folder is gone: late events alone would otherwise take the place of the whole day.
-
-    The table is no input of the step, so this is not a read that orders it after another one.
-    """
-    path, spec = run.path("lake", "interactions"), table_spec("interactions")
-    if not tables.table_exists(run.spark, path):
-        return judged
-    rows, _ = tables.read_table(run.spark, path, spec, run.run_date)
-    there = rows.where(f.col("event_date").isin(*orphans))
+def _with_published_rows(run: StepRun, judged: DataFrame, orphans: Collection[date]) -> DataFrame:
+    """Add the published rows of days whose folder is gone: late events alone would otherwise take the place of the whole day."""
+    published = run.so_far("interactions").where(f.col("event_date").isin(*orphans))
     new = judged.where(f.col("reason").isNull()).select("event_id")
-    return judged.unionByName(there.join(new, "event_id", "left_anti"), allowMissingColumns=True)
+    return judged.unionByName(published.join(new, "event_id", "left_anti"), allowMissingColumns=True)
 
 
 STEPS: tuple[Step, ...] = (

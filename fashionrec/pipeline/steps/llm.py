@@ -10,17 +10,17 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as f
 
-from fashionrec.evaluate.language_model_report import write_language_model
-from fashionrec.evaluate.training_report import Trained
 from fashionrec.llm import launch
 from fashionrec.llm.base import LanguageModelError, unpinned
 from fashionrec.llm.canaries import Canary, make_canaries, planted_rows
 from fashionrec.llm.engine import EngineConfig, engine_config
 from fashionrec.llm.generate import Sampling, generate
-from fashionrec.llm.train import TrainingJob
+from fashionrec.llm.job import TrainingJob
 from fashionrec.pipeline.models import ModelVersion
-from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.prompts import Renderer, load_template, token_counter
+from fashionrec.reports.language_model import write_language_model
+from fashionrec.reports.trained import Trained
 from fashionrec.settings.model import BaseLanguageModel
 
 # Examples on which the loss is measured before and after training.
@@ -39,11 +39,11 @@ _SHOWN = (
 )
 
 
-def train_llm(run: Run) -> None:
+def train_llm(run: StepRun) -> None:
     """Fine-tune on the training prompts, merge, and register the result."""
     if warning := unpinned(run.settings.llm.base):
         run.warnings.append(warning)
-    folder = run.models.new_folder("llm", run.run_id)
+    folder = run.workspace.models.new_folder("llm", run.run_id)
     scratch = folder / "_scratch"
     try:
         job = _export_examples(run, folder, scratch)
@@ -57,14 +57,14 @@ def train_llm(run: Run) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(job.work, ignore_errors=True)
-    if not run.models.has_champion("llm"):
-        run.models.promote(run.models.challenger("llm"), "the first version: there was none to compare with")
-    reports = run.day_folder("reports")
-    page = write_language_model(reports, run_date=run.run_date, synthetic=run.synthetic, trained=trained, warnings=run.warnings)
+    if not run.workspace.models.has_champion("llm"):
+        run.workspace.models.promote(run.workspace.models.challenger("llm"), "the first version: there was none to compare with")
+    reports = run.workspace.day_folder("reports")
+    page = write_language_model(reports, run_date=run.run_date, synthetic=run.workspace.synthetic, trained=trained, warnings=run.warnings)
     run.figures["page_kib"] = page.stat().st_size // 1024
 
 
-def _export_examples(run: Run, folder: Path, scratch: Path) -> TrainingJob:
+def _export_examples(run: StepRun, folder: Path, scratch: Path) -> TrainingJob:
     examples = run.read("prompts").where(f.col("response").isNotNull())
     training = examples.where(f.col("split") == "train").select("example_id", "category", "prompt", "response")
     if training.isEmpty():
@@ -95,7 +95,7 @@ def _export_examples(run: Run, folder: Path, scratch: Path) -> TrainingJob:
     )
 
 
-def _canaries(run: Run, training: DataFrame) -> list[Canary]:
+def _canaries(run: StepRun, training: DataFrame) -> list[Canary]:
     """Return canaries for the share of training rows that the settings plant, in the category of the most examples."""
     settings, base = run.settings.prompts, run.settings.llm.base
     rate = run.settings.llm.canary_rate
@@ -114,7 +114,7 @@ def _canaries(run: Run, training: DataFrame) -> list[Canary]:
     return make_canaries(math.ceil(count * rate / (1 - rate)), renderer, largest[0]["category"], seed=run.settings.llm.seed)
 
 
-def _register(run: Run, folder: Path, trained: dict[str, Any], seconds: float) -> Trained:
+def _register(run: StepRun, folder: Path, trained: dict[str, Any], seconds: float) -> Trained:
     metrics = trained["metrics"]
     if metrics["loss_after"] >= metrics["loss_before"]:
         run.warnings.append(
@@ -122,17 +122,17 @@ def _register(run: Run, folder: Path, trained: dict[str, Any], seconds: float) -
             f"{metrics['loss_after']:.3f} after"
         )
     settings = {"base": run.settings.llm.base.model_dump(mode="json"), "prompts": run.settings.prompts.model_dump(mode="json")}
-    card = {**settings, "inputs": run.versions_read, **trained, **run.commit}
+    card = {**settings, "inputs": run.versions_read, **trained, **run.lineage}
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     params = {key: value for key, value in run.settings.llm.model_dump(mode="json").items() if key != "base"}
     params["base"] = run.settings.llm.base.path
     curve = [(int(row["step"]), row["loss"]) for row in trained["history"]]
-    version = run.models.register("llm", folder, params, metrics, run.versions_read, curves={"loss": curve})
+    version = run.workspace.models.register("llm", folder, params, metrics, run.versions_read, curves={"loss": curve})
     run.figures |= {name: metrics[name] for name in _SHOWN if name in metrics}
     return Trained("llm", version.version, folder, version.sha256, params, card, seconds)
 
 
-def generate_answers(run: Run) -> None:
+def generate_answers(run: StepRun) -> None:
     """Answer the prompts of the chosen splits with the champion."""
     model = run.model("llm")
     answers = answered_by(run, model, run.read("prompts").where(f.col("split").isin(*run.settings.generation.splits)))
@@ -143,7 +143,7 @@ def generate_answers(run: Run) -> None:
     run.figures["prompts_per_second"] = rows / (time.monotonic() - start)
 
 
-def answered_by(run: Run, model: ModelVersion, prompts: DataFrame) -> DataFrame:
+def answered_by(run: StepRun, model: ModelVersion, prompts: DataFrame) -> DataFrame:
     """Return the answers of a version to prompts (see `llm.generate.generate`)."""
     settings = run.settings.generation
     return generate(
@@ -156,7 +156,7 @@ def answered_by(run: Run, model: ModelVersion, prompts: DataFrame) -> DataFrame:
     )
 
 
-def _engine_config(run: Run, model: ModelVersion) -> EngineConfig:
+def _engine_config(run: StepRun, model: ModelVersion) -> EngineConfig:
     settings = run.settings.generation
     return engine_config(
         _base_of(run, model),
@@ -169,7 +169,7 @@ def _engine_config(run: Run, model: ModelVersion) -> EngineConfig:
     )
 
 
-def _base_of(run: Run, model: ModelVersion) -> BaseLanguageModel:
+def _base_of(run: StepRun, model: ModelVersion) -> BaseLanguageModel:
     """Return the base that a version was trained on, which need not be that of the settings any more."""
     trained = BaseLanguageModel.model_validate(json.loads((model.folder / "card.json").read_text(encoding="utf-8"))["base"])
     ours = run.settings.llm.base

@@ -11,12 +11,13 @@ from fashionrec import memory
 from fashionrec.encoders.text import Encoder, load_encoder
 from fashionrec.memory.query_index import build_query_indexes, check_query_indexes
 from fashionrec.memory.vectors import current_vectors, embed_queries, missing_queries
-from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.steps.sequences import people
 from fashionrec.sequences import sessionize
+from fashionrec.settings.model import Memory
 
 
-def write_query_products(run: Run) -> None:
+def write_query_products(run: StepRun) -> None:
     """Write each query's top products as of each date of the grid."""
     settings, sequences = run.settings.memory, run.settings.sequences
     first_day = run.run_date - timedelta(days=sequences.history_days)
@@ -40,17 +41,17 @@ def write_query_products(run: Run) -> None:
         events.unpersist()
 
 
-def index_queries(run: Run) -> None:
+def index_queries(run: StepRun) -> None:
     """Compute the vectors that new queries lack, and index the remembered ones."""
     settings = run.settings.memory
     remembered = run.read("query_products")
     encoder = load_encoder(settings.encoder)
     wanted = memory.wanted_queries(run.read("sequences"), remembered)
     missing = missing_queries(wanted, run.so_far("query_vectors"), name=encoder.name, revision=encoder.revision, run_date=run.run_date)
-    added = embed_queries(missing, encoder=encoder).withColumn("run_date", f.lit(run.run_date))
-    run.figures["new_vectors"] = run.write("query_vectors", added)
+    added = embed_queries(missing, encoder=encoder, partitions=run.settings.spark.shuffle_partitions)
+    run.figures["new_vectors"] = run.write("query_vectors", added.withColumn("run_date", f.lit(run.run_date)))
     vectors = current_vectors(run.so_far("query_vectors"), name=encoder.name, revision=encoder.revision)
-    folder = query_indexes(run)
+    folder = run.workspace.query_indexes
     built = build_query_indexes(
         memory.remembered_queries(remembered, vectors),
         folder,
@@ -63,34 +64,29 @@ def index_queries(run: Run) -> None:
     run.figures["approximate_indexes"] = sum(one.kind == "approximate" for one in built.values())
 
 
-def look_up_queries(run: Run) -> None:
+def look_up_queries(run: StepRun) -> None:
     """Write the memory's answer to each query of the sequences."""
     encoder = load_encoder(run.settings.memory.encoder)
     vectors = current_vectors(run.read("query_vectors"), name=encoder.name, revision=encoder.revision)
     rates = Observation()
-    hits = answers(run, memory.asked_queries(run.read("sequences")), vectors, encoder=encoder)
+    asked, remembered = memory.asked_queries(run.read("sequences")), run.read("query_products")
+    hits = answers(asked, remembered, vectors, run.workspace.query_indexes, encoder=encoder, settings=run.settings.memory)
     run.write("query_hits", hits.observe(rates, *memory.hit_rates()))
     run.figures.update({name: rate for name, rate in rates.get.items() if rate is not None})
 
 
-def answers(run: Run, asked: DataFrame, vectors: DataFrame, *, encoder: Encoder) -> DataFrame:
+def answers(asked: DataFrame, remembered: DataFrame, vectors: DataFrame, folder: Path, *, encoder: Encoder, settings: Memory) -> DataFrame:
     """Return the memory's answers to what is asked, as the settings want them; `fashionrec memory` asks here, too."""
-    settings, folder = run.settings.memory, query_indexes(run)
     check_query_indexes(folder, name=encoder.name, revision=encoder.revision)
     return memory.look_up(
         asked,
-        run.read("query_products"),
+        remembered,
         vectors,
         folder,
         neighbours=settings.neighbours,
         min_similarity=settings.encoder.min_similarity,
         top_products=settings.top_products,
     )
-
-
-def query_indexes(run: Run) -> Path:
-    """Return the folder of the run date's query indexes, one below it per category."""
-    return Path(run.path("indexes", "queries", str(run.run_date)))
 
 
 STEPS: tuple[Step, ...] = (

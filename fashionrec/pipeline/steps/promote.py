@@ -6,7 +6,7 @@ from pyspark.sql import functions as f
 from fashionrec.errors import UserError
 from fashionrec.evaluate.protocol import METHODS, answered_examples
 from fashionrec.pipeline.models import ModelVersion
-from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.steps.evaluate import answer_ranker
 from fashionrec.pipeline.steps.llm import answered_by
 
@@ -14,12 +14,13 @@ from fashionrec.pipeline.steps.llm import answered_by
 _EXAMPLES = 1000
 
 
-def promote_llm(run: Run) -> None:
+def promote_llm(run: StepRun) -> None:
     """Let champion and challenger answer the same validation prompts; the challenger takes over from the next run on where it is better.
 
     Better: its mean NDCG@k, ranked as the product does it, is higher. The test split plays no part, so that it stays a fair test.
     """
-    champion, challenger = run.models.champion("llm"), run.models.challenger("llm")
+    models = run.workspace.models
+    champion, challenger = models.champion("llm"), models.challenger("llm")
     if champion == challenger:
         run.notes.append(f"{champion.label} is champion, and nothing newer was trained")
         return
@@ -37,16 +38,16 @@ def promote_llm(run: Run) -> None:
         f"Recall@{k} {new['recall']:.4f} against {old['recall']:.4f}"
     )
     if better:
-        run.models.promote(challenger, why)
+        models.promote(challenger, why)
     else:
-        run.models.refuse(challenger, why)
+        models.refuse(challenger, why)
     run.notes.append(f"{why}; {challenger.label if better else champion.label} answers from the next run on")
     run.figures |= {"champion_ndcg": round(old["ndcg"], 4), "challenger_ndcg": round(new["ndcg"], 4)}
 
 
-def _answers(run: Run, version: ModelVersion, prompts: DataFrame) -> DataFrame:
+def _answers(run: StepRun, version: ModelVersion, prompts: DataFrame) -> DataFrame:
     """Return a version's answers, staged: the engine answers once, whatever reads them."""
-    staged = run.path("lake", "_staging", run.run_id, f"answers_{version.version}")
+    staged = run.staging(f"answers_{version.version}")
     answered_by(run, version, prompts).write.mode("overwrite").parquet(staged)
     return run.spark.read.parquet(staged)
 

@@ -6,11 +6,11 @@ from pyspark.sql import Column, Observation
 from pyspark.sql import functions as f
 
 from fashionrec import prompts
-from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.prompts.build import build_prompts as render_prompts
 
 
-def build_prompts(run: Run) -> None:
+def build_prompts(run: StepRun) -> None:
     """Render every example's prompt within the token budget."""
     settings = run.settings.prompts
     budget = settings.max_tokens - settings.answer_tokens

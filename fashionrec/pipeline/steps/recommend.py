@@ -1,13 +1,13 @@
 """Indexes, recommendations, the campaign feed."""
 
 from functools import partial
-from pathlib import Path
 
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as f
 
-from fashionrec.embeddings.spaces import encode_titles, item_vectors
-from fashionrec.pipeline.step import Run, Step
+from fashionrec.embeddings.item_table import item_vectors
+from fashionrec.embeddings.spaces import encode_titles
+from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.recommend.assemble import as_popular, assemble
 from fashionrec.recommend.campaign import campaign_feed, suppressed_users
 from fashionrec.recommend.popular import popular_items
@@ -15,10 +15,10 @@ from fashionrec.retrieval import indexes
 from fashionrec.retrieval.search import open_category
 
 
-def build_indexes(run: Run) -> None:
+def build_indexes(run: StepRun) -> None:
     """Place every item of the snapshot in both spaces, one pair of indexes per category."""
     items, ids, titles = run.read("items"), run.model("id"), run.model("title")
-    folder = Path(run.path("indexes", str(run.run_date)))
+    folder = run.workspace.item_indexes
     built = indexes.build_indexes(
         items,
         folder,
@@ -32,11 +32,11 @@ def build_indexes(run: Run) -> None:
     run.figures["untrained_item_rate"] = round(sum(untrained for _, untrained in built.values()) / run.rows_written["indexes"], 4)
 
 
-def recommend(run: Run) -> None:
+def recommend(run: StepRun) -> None:
     """Turn each answer into products in stock, filled up with what is popular."""
     generations, items, interactions, titles = run.read("generations"), run.read("items"), run.read("interactions"), run.model("title")
     settings = run.settings
-    folder = Path(run.path("indexes", str(run.run_date)))
+    folder = run.workspace.item_indexes
     build = indexes.check_build(folder, {"title": titles.version, "items": _fingerprint(items)})
     per_category, days = settings.recommend.per_category, settings.sequences.history_days
     # Categories x per_category rows: nothing that grows with the users.
@@ -74,7 +74,7 @@ def recommend(run: Run) -> None:
         run.warnings.append(f"{answers - counts['lists']:,} of {answers:,} answers got no row: nothing of their category is in stock")
 
 
-def publish_campaign(run: Run) -> None:
+def publish_campaign(run: StepRun) -> None:
     """Make one e-mail's products for each user that may be mailed; the suppression list joins last."""
     suppressed = suppressed_users(run.spark, run.settings.campaign.suppression)
     campaign = run.settings.campaign

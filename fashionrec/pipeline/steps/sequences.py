@@ -5,12 +5,12 @@ from datetime import date, timedelta
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as f
 
-from fashionrec.pipeline.step import Run, Step
+from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.sequences import attribute_searches, build_examples, describe_items, left_out, sessionize, set_robots_aside, with_prices
 from fashionrec.settings.model import Sequences
 
 
-def build_sequences(run: Run) -> None:
+def build_sequences(run: StepRun) -> None:
     """Write one row per user, category and purchase to predict, and one per open path."""
     first_day = run.run_date - timedelta(days=run.settings.sequences.history_days)
     events = run.read("interactions").where(f.col("event_date") >= f.lit(first_day))

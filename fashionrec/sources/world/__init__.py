@@ -1,0 +1,1 @@
+"""The synthetic fashion world: a made-up shop and its shoppers, written as raw files."""
