@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from pyspark.sql import SparkSession
 
 from fashionrec.lake.session import spark_session
@@ -23,6 +24,11 @@ if not hasattr(sys.modules["__main__"], "__file__"):
 
 # Spark gives Python workers one OpenMP thread per task CPU; the driver's libraries should not take more than that either.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# No test may fail by timing: machines are shared and slow at times.
+hypothesis_settings.register_profile("tests", deadline=None)
+hypothesis_settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -182,10 +182,11 @@ def test_what_cannot_be_rendered_is_said_in_one_line_before_any_worker_starts(pr
 def test_the_step_writes_the_table_within_the_budget_and_says_what_it_cost(spark, make_run):
     step = step_named("build_prompts")
     for override in ("prompts.memory=true", "prompts.memory=false"):
-        run = make_run("prompts.max_tokens=400", override)
-        run.write("sequences", table_rows(spark, "sequences", path("long", SEARCH, *[CLICK] * 60), path("train", SEARCH, split="train")))
-        run.write("query_hits", table_rows(spark, "query_hits", hits("red dress", "1")))
-        step.run(run_of(run.workspace, step))
+        given = make_run("prompts.max_tokens=400", override)
+        given.write("sequences", table_rows(spark, "sequences", path("long", SEARCH, *[CLICK] * 60), path("train", SEARCH, split="train")))
+        given.write("query_hits", table_rows(spark, "query_hits", hits("red dress", "1")))
+        run = run_of(given.workspace, step)
+        step.run(run)
         rows = {row.example_id: row for row in spark.read.format("delta").load(run.workspace.path("lake", "prompts")).collect()}
         assert ("Dress 1" in rows["train"].prompt) == (override == "prompts.memory=true")
         tokens = [row.token_count for row in rows.values()]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 from pyspark.errors import PythonException
@@ -47,9 +48,10 @@ def test_the_manifest_says_versions_rows_seconds_figures_and_warnings(spark, mak
     assert second["rows_written"] == {}
     assert first["seconds"] > 0
     assert first["peak_gib"] > 0
-    lines = out.getvalue().splitlines()
-    assert "items 2; share 0.25" in lines[0]
-    assert lines[1] == "  warning: look here"
+    begins, ends, warning, *_ = out.getvalue().splitlines()
+    assert re.fullmatch(r"first   begins at \d\d:\d\d:\d\d UTC", begins)
+    assert "items 2; share 0.25" in ends
+    assert warning == "  warning: look here"
 
 
 def test_a_failed_step_ends_the_run_stands_in_the_manifest_and_leaves_no_staged_rows(spark, make_run, tmp_path):

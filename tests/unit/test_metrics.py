@@ -50,7 +50,7 @@ def rankings(draw):
     return draw(scores), draw(scores), draw(st.integers(0, item_count - 1)), draw(st.integers(0, item_count + 1))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(rankings())
 def test_the_rank_without_lists_is_the_place_in_the_mixed_list(case):
     id_scores, title_scores, target, m = case

@@ -210,7 +210,7 @@ wild_actions = st.builds(search, wild) | st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.data(),
     st.lists(wild_actions, min_size=1, max_size=30),

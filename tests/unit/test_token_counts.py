@@ -11,7 +11,7 @@ from fashionrec.settings import load_settings
 from tests.unit.tokenizers_made import letters
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12), min_size=1, max_size=12))
 def test_a_line_is_counted_as_it_is_tokenised_behind_another(tokens, words):
     line, before = " ".join(words), "clicked: a\n"
