@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from fashionrec.lake.spec import table_spec, table_specs
+from fashionrec.lake.tables import replace_days
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.workspace import Workspace
 from fashionrec.settings import load_settings
@@ -42,12 +44,20 @@ def run_of(workspace: Workspace, step: Step = ANY_STEP) -> StepRun:
     return StepRun(step, workspace, {"run_id": f"test-{next(_NUMBERS)}", "code_version": "test", "settings_hash": "test"})
 
 
+def put(workspace: Workspace, table: str, frame: DataFrame, *, days: Sequence[date] = ()) -> None:
+    """Write the input of what is tested without its gate, which has tests of its own and takes seconds."""
+    spec = table_spec(table)
+    if spec.kind == "daily":
+        frame = frame.withColumn("run_date", f.lit(workspace.run_date))
+    replace_days(frame, workspace.path("lake", table), spec, days or [workspace.run_date], {}, {})
+
+
 def table_rows(spark: SparkSession, table: str, *rows: dict[str, Any], **shared: Any) -> DataFrame:
     """Return rows of a table without run_date; nullable columns that no row names are null, the others get a plain value."""
     spec = table_spec(table)
     columns = [column for column in spec.columns if column.name != "run_date"]
     plain = {c.name: None if c.nullable or not isinstance(c.type, str) else _PLAIN[c.type] for c in columns}
-    schema = t.StructType([t.StructField(f.name, f.dataType) for f in spec.struct if f.name != "run_date"])
+    schema = t.StructType([t.StructField(field.name, field.dataType) for field in spec.struct if field.name != "run_date"])
     full = [{**plain, **shared, **row} for row in rows]
     if table == "sequences":
         full = [{**row, "split_by_time": row["split"]} if row["split_by_time"] == "x" else row for row in full]

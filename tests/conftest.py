@@ -34,6 +34,9 @@ hypothesis_settings.load_profile("tests")
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     session = spark_session(load_settings(ROOT / "conf/test.yaml"), "fashionrec tests")
+    # Compiling a plan for a handful of rows costs a third of all CPU time. The demo and the jobs of tests/pipeline run compiled plans.
+    session.conf.set("spark.sql.codegen.wholeStage", "false")
+    session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
     yield session
     session.stop()
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
-from typing import Any
+from typing import NamedTuple
 
 from delta import exceptions as conflicts
 from delta.tables import DeltaTable
@@ -102,30 +102,41 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
     return rows, row_count
 
 
-def changed_days(frame: DataFrame, path: str, spec: TableSpec, days: Sequence[date], scope: Mapping[str, str]) -> list[date]:
-    """Return those of `days` on which the rows of `frame` are others than the table's own (within `scope`), in whatever order.
+class Digest(NamedTuple):
+    """A day's rows in whatever order: how many, and the sum of their hashes."""
+
+    row_count: int
+    hashes: int
+
+
+def digests(rows: DataFrame, spec: TableSpec) -> dict[date, Digest]:
+    """Return the digest of each day that has rows; of a history, by the day since when they hold."""
+    # A decimal: the sum of 64-bit hashes would overflow.
+    hashes = f.sum(f.xxhash64(*(column.name for column in spec.columns)).cast("decimal(20,0)"))
+    found = rows.groupBy(spec.day_column).agg(f.count("*"), hashes).collect()
+    return {row[0]: Digest(row[1], int(row[2])) for row in found}
+
+
+def published_days(spark: SparkSession, path: str, spec: TableSpec, days: Sequence[date], scope: Mapping[str, str]) -> dict[date, Digest]:
+    """Return the digests of what a write of `days` (within `scope`) would replace; of a history, of all that there is."""
+    if not table_exists(spark, path):
+        return {}
+    rows = spark.read.format("delta").load(path)
+    return digests(rows if spec.kind == "history" else rows.where(f.col(spec.day_column).isin(*days) & _within(scope)), spec)
+
+
+def changed_days(new: Mapping[date, Digest], published: Mapping[date, Digest], spec: TableSpec, days: Sequence[date]) -> list[date]:
+    """Return those of `days` on which new rows are others than the published ones.
 
     Raises:
         LakeError: there are rows of other days, which would be lost.
     """
-    new = _digests(frame, spec)
     stray = sorted(str(day) for day in new.keys() - set(days))
     if stray:
         raise LakeError(
             f"{spec.table}: rows of {', '.join(stray)} were to be written by a run that replaces {min(days)} to {max(days)} only"
         )
-    if not table_exists(frame.sparkSession, path):
-        return sorted(set(days))
-    published = frame.sparkSession.read.format("delta").load(path).where(f.col(spec.day_column).isin(*days) & _within(scope))
-    old = _digests(published, spec)
-    return sorted(day for day in set(days) if old.get(day) != new.get(day))
-
-
-def _digests(rows: DataFrame, spec: TableSpec) -> dict[Any, tuple[int, int]]:
-    """Return (rows, sum of their hashes) for each day."""
-    # A decimal: the sum of 64-bit hashes would overflow.
-    hashes = f.sum(f.xxhash64(*(column.name for column in spec.columns)).cast("decimal(20,0)"))
-    return {row[0]: (row[1], int(row[2])) for row in rows.groupBy(spec.day_column).agg(f.count("*"), hashes).collect()}
+    return sorted(day for day in set(days) if published.get(day) != new.get(day))
 
 
 def _within(scope: Mapping[str, str]) -> Column:
@@ -136,13 +147,11 @@ def _within(scope: Mapping[str, str]) -> Column:
 
 
 def merge_history(frame: DataFrame, path: str, spec: TableSpec, commit: Mapping[str, object]) -> None:
-    """Make a history's rows those of `frame` in one atomic commit that touches only what differs; none where nothing does."""
+    """Make a history's rows those of `frame` in one atomic commit that touches only what differs."""
     spark = frame.sparkSession
     check_schema(frame.schema, spec)
     create_table(spark, path, spec)
     table = DeltaTable.forPath(spark, path)
-    if _digests(table.toDF(), spec) == _digests(frame, spec):
-        return
     columns = [column.name for column in spec.columns]
     old, new = (f.xxhash64(*(f.col(f"{side}.{name}") for name in columns)) for side in ("old", "new"))
     same_key = " AND ".join(f"old.{name} = new.{name}" for name in spec.primary_key)

@@ -100,8 +100,15 @@ class StepRun:
         frame.select(*(column.name for column in spec.columns)).write.mode("overwrite").parquet(staging)
         staged = self.spark.read.schema(spec.struct).parquet(staging)
         path, replaced = self.workspace.path("lake", table), days or [self.run_date]
+        published = tables.published_days(self.spark, path, spec, replaced, scope or {})
         outcome = check_rows(
-            staged, spec, path=path, run_date=self.run_date, days=replaced, scope=scope or {}, limits=self.settings.quality
+            staged,
+            spec,
+            path=path,
+            run_date=self.run_date,
+            scope=scope or {},
+            published={day: digest.row_count for day, digest in published.items()},
+            limits=self.settings.quality,
         )
         require_passed(outcome, write_quality(self.workspace.day_folder("reports"), outcome, synthetic=self.workspace.synthetic))
         self.warnings.extend(outcome.warnings)
@@ -112,9 +119,11 @@ class StepRun:
             "scope": scope or {},
             "profile": outcome.lineage,
         }
+        new = tables.digests(staged, spec)
         if spec.kind == "history":
-            tables.merge_history(staged, path, spec, lineage)
-        elif changed := tables.changed_days(staged, path, spec, replaced, scope or {}):
+            if new != published:
+                tables.merge_history(staged, path, spec, lineage)
+        elif changed := tables.changed_days(new, published, spec, replaced):
             rows = staged.where(f.col(spec.day_column).isin(*changed))
             tables.replace_days(rows, path, spec, changed, scope or {}, lineage)
         self.rows_written[table] = self.rows_written.get(table, 0) + outcome.row_count

@@ -13,7 +13,6 @@ from pyspark.sql import functions as f
 
 from fashionrec.errors import UserError
 from fashionrec.lake.spec import TableSpec
-from fashionrec.lake.tables import table_exists
 from fashionrec.quality.outcome import Check, Outcome
 from fashionrec.quality.profile import Profile, good_days, median_day, profile_days
 from fashionrec.quality.suite import KEY_JOINT, Expected, drift_suite, expectation_suite, row_count_suite
@@ -38,8 +37,8 @@ def check_rows(
     *,
     path: str,
     run_date: date,
-    days: Sequence[date],
     scope: Mapping[str, str],
+    published: Mapping[date, int],
     limits: Quality,
 ) -> Outcome:
     """Run a table's suite on the rows that are to be published and return its outcome, which `require_passed` judges.
@@ -49,8 +48,8 @@ def check_rows(
         spec: their table.
         path: where the table lies; its last good days are what the rows are compared with.
         run_date: the run's date.
-        days: the days that the rows are to replace.
-        scope: the part of those days that they are to replace.
+        scope: the part of their days that the rows are to replace.
+        published: how many rows are replaced, by day.
         limits: the settings' `quality`.
     """
     new = {} if spec.kind == "history" else profile_days(rows, spec)
@@ -61,7 +60,7 @@ def check_rows(
         else good_days(rows.sparkSession, path, before=run_date, count=limits.good_days, scope=scope, published_now=new)
     )
     past = median_day(list(before.values())) if before and run_date in new else None
-    replaced = _replaced(rows, spec, path, days, scope, new, row_count)
+    replaced = _replaced(spec, published, new, row_count)
     suite = row_count_suite(spec, limits, replaced=replaced, today=run_date, past=past)
     if row_count:
         suite += expectation_suite(spec, run_date)
@@ -76,24 +75,12 @@ def _only_too_few(outcome: Outcome) -> bool:
 
 
 def _replaced(
-    rows: DataFrame,
-    spec: TableSpec,
-    path: str,
-    days: Sequence[date],
-    scope: Mapping[str, str],
-    new: Mapping[date, Profile],
-    row_count: int,
+    spec: TableSpec, published: Mapping[date, int], new: Mapping[date, Profile], row_count: int
 ) -> dict[date | None, tuple[int, int]]:
-    """Return the new rows and those that they replace, by day; a history is one piece without a day."""
-    if not table_exists(rows.sparkSession, path):
-        return {}
-    published = rows.sparkSession.read.format("delta").load(path)
+    """Return the number of new rows and of those that they replace, by day; a history is one piece without a day."""
     if spec.kind == "history":
-        return {None: (row_count, published.count())}
-    for column, value in scope.items():
-        published = published.where(f.col(column) == value)
-    counts = published.where(f.col(spec.day_column).isin(*days)).groupBy(spec.day_column).count().collect()
-    return {day: (new[day].rows if day in new else 0, count) for day, count in counts}
+        return {None: (row_count, sum(published.values()))} if published else {}
+    return {day: (new[day].rows if day in new else 0, count) for day, count in published.items()}
 
 
 def _validate(rows: DataFrame, spec: TableSpec, suite: Sequence[Expected], row_count: int) -> list[Check]:

@@ -32,7 +32,7 @@ class Profile(BaseModel):
 
 
 def profile_days(rows: DataFrame, spec: TableSpec) -> dict[date, Profile]:
-    """Return the figures of every day that has rows: one pass, and one more per vocabulary; what comes back does not grow with the rows."""
+    """Return the figures of every day that has rows: two passes; what comes back does not grow with the rows."""
     day = f.col(spec.day_column)
     nulls = [column.name for column in spec.columns if column.nullable]
     numbers = [column.name for column in spec.columns if column.type in _NUMBERS]
@@ -90,11 +90,17 @@ def median_day(days: Sequence[Profile]) -> Profile:
 
 
 def _shares(rows: DataFrame, spec: TableSpec) -> dict[str, dict[date, dict[str, float]]]:
+    columns = vocabularies(spec)
+    if not columns:
+        return {}
+    values = f.inline(f.array(*(f.struct(f.lit(name).alias("name"), f.col(name).cast("string").alias("value")) for name in columns)))
+    counted = rows.select(f.col(spec.day_column).alias("day"), values).where("value IS NOT NULL").groupBy("day", "name", "value").count()
+    # True and False, as the commits of earlier days have them.
+    booleans = {column.name for column in spec.columns if column.type == "boolean"}
     shares: dict[str, dict[date, dict[str, float]]] = {}
-    for column in vocabularies(spec):
-        counted = rows.where(f.col(column).isNotNull()).groupBy(f.col(spec.day_column).alias("day"), f.col(column).alias("value")).count()
-        for row in counted.collect():
-            shares.setdefault(column, {}).setdefault(row["day"], {})[str(row["value"])] = row["count"]
+    for row in counted.collect():
+        value = row["value"].capitalize() if row["name"] in booleans else row["value"]
+        shares.setdefault(row["name"], {}).setdefault(row["day"], {})[value] = row["count"]
     return {column: {day: _normalised(counts) for day, counts in days.items()} for column, days in shares.items()}
 
 
@@ -115,8 +121,8 @@ def _committed(spark: SparkSession, path: str, scope: Mapping[str, str]) -> dict
             continue
         if commit["operation"] == "RESTORE":
             newest = int(commit["operationParameters"].get("version") or newest)
-        told = json.loads(commit["userMetadata"] or "{}")
-        if told.get("scope", {}) == dict(scope):
-            for day, profile in told.get("profile", {}).items():
+        lineage = json.loads(commit["userMetadata"] or "{}")
+        if lineage.get("scope", {}) == dict(scope):
+            for day, profile in lineage.get("profile", {}).items():
                 days.setdefault(date.fromisoformat(day), Profile.model_validate(profile))
     return days

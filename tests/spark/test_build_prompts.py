@@ -9,7 +9,7 @@ from fashionrec.pipeline.registry import step_named
 from fashionrec.prompts import AnswerError, PromptError, TokenizerError, load_calendar, load_template, parse_answer
 from fashionrec.prompts.build import build_prompts
 from fashionrec.settings import load_settings
-from tests.builders import action, run_of, table_rows
+from tests.builders import action, put, run_of, table_rows
 from tests.conftest import ROOT, RUN_DATE
 
 TODAY, EARLIER = RUN_DATE, RUN_DATE - timedelta(days=7)
@@ -183,8 +183,12 @@ def test_the_step_writes_the_table_within_the_budget_and_says_what_it_cost(spark
     step = step_named("build_prompts")
     for override in ("prompts.memory=true", "prompts.memory=false"):
         given = make_run("prompts.max_tokens=400", override)
-        given.write("sequences", table_rows(spark, "sequences", path("long", SEARCH, *[CLICK] * 60), path("train", SEARCH, split="train")))
-        given.write("query_hits", table_rows(spark, "query_hits", hits("red dress", "1")))
+        put(
+            given.workspace,
+            "sequences",
+            table_rows(spark, "sequences", path("long", SEARCH, *[CLICK] * 60), path("train", SEARCH, split="train")),
+        )
+        put(given.workspace, "query_hits", table_rows(spark, "query_hits", hits("red dress", "1")))
         run = run_of(given.workspace, step)
         step.run(run)
         rows = {row.example_id: row for row in spark.read.format("delta").load(run.workspace.path("lake", "prompts")).collect()}

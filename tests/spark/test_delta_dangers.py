@@ -15,35 +15,32 @@ from fashionrec.lake.tables import LakeError, SchemaError, create_table, replace
 from fashionrec.quality import GateError
 from fashionrec.settings import load_settings
 from fashionrec.sources.files import read_raw, readable_files
-from tests.builders import RUN_DATE, table_rows
+from tests.builders import RUN_DATE, put, table_rows
 from tests.conftest import ROOT
 from tests.raw_files import deliver, raw_event
 from tests.spark.test_constraints import good_row
-from tests.spark.test_quality import YESTERDAY, events, stored, write_events
-from tests.spark.test_tables import ids, items
+from tests.spark.test_quality import YESTERDAY, events, stored
+from tests.spark.test_tables import items
 
 INTERACTIONS = table_spec("interactions")
 
 
 def test_a_backfill_of_an_older_day_after_a_newer_one_is_written(spark, make_run, tmp_path):
     make_run().write("items", items(spark, "new"))
-    make_run(run_date=YESTERDAY).write("items", items(spark, "old"))
-    make_run(run_date=YESTERDAY).write("items", items(spark, "older"))
-    assert ids(make_run(run_date=YESTERDAY).read("items")) == ["older"]
-    write_events(make_run(), {RUN_DATE: 2})
-    write_events(make_run(run_date=YESTERDAY), {YESTERDAY: 3})
-    assert stored(spark, tmp_path) == {YESTERDAY: 3, RUN_DATE: 2}
+    for ids in ("ab", "abc"):
+        make_run(run_date=YESTERDAY).write("items", items(spark, *ids))
+    assert stored(spark, tmp_path, "items") == {YESTERDAY: 3, RUN_DATE: 1}
 
 
 def test_an_empty_frame_deletes_no_day_of_events(spark, make_run, tmp_path):
-    write_events(make_run(), {YESTERDAY: 2, RUN_DATE: 2})
+    put(make_run().workspace, "interactions", events(spark, {YESTERDAY: 2, RUN_DATE: 2}), days=[YESTERDAY, RUN_DATE])
     with pytest.raises(GateError, match="no rows"):
         make_run().write("interactions", events(spark, {}), days=[YESTERDAY, RUN_DATE])
     assert stored(spark, tmp_path) == {YESTERDAY: 2, RUN_DATE: 2}
 
 
 def test_a_missing_column_does_not_become_nulls(spark, make_run, tmp_path):
-    write_events(make_run(), {RUN_DATE: 2})
+    put(make_run().workspace, "interactions", events(spark, {RUN_DATE: 2}))
     with pytest.raises(SchemaError, match="position is missing"):
         replace_days(events(spark, {RUN_DATE: 5}).drop("position"), str(tmp_path / "lake/interactions"), INTERACTIONS, [RUN_DATE], {}, {})
     assert stored(spark, tmp_path) == {RUN_DATE: 2}
@@ -84,7 +81,7 @@ def log_texts(path: Path) -> str:
 
 def test_no_id_of_a_deleted_user_outlives_him_in_the_log(spark, make_run, tmp_path):
     user, device = "d" * 64, "e" * 64
-    write_events(make_run(), {RUN_DATE: 2}, user_id=user, device_id=device)
+    put(make_run().workspace, "interactions", events(spark, {RUN_DATE: 2}, user_id=user, device_id=device))
     path = tmp_path / "lake/interactions"
     assert '"event_at":"2026-03-01' in log_texts(path).replace("\\", "")
     # VACUUM lists files in ten thousand tasks otherwise.
@@ -144,7 +141,7 @@ def test_the_first_write_has_the_constraints_already(spark, tmp_path):
 
 def test_of_two_writers_of_one_day_one_wins_and_the_other_is_told(spark, make_run, tmp_path):
     path = str(tmp_path / "lake/interactions")
-    write_events(make_run(), {YESTERDAY: 1, RUN_DATE: 1})
+    put(make_run().workspace, "interactions", events(spark, {YESTERDAY: 1, RUN_DATE: 1}), days=[YESTERDAY, RUN_DATE])
     started, released = tmp_path / "started", tmp_path / "released"
 
     def wait(sign):
@@ -176,7 +173,7 @@ def test_of_two_writers_of_one_day_one_wins_and_the_other_is_told(spark, make_ru
 
 def test_writers_of_different_days_do_not_disturb_each_other(spark, make_run, tmp_path):
     path = str(tmp_path / "lake/interactions")
-    write_events(make_run(), {YESTERDAY: 1, RUN_DATE: 1})
+    put(make_run().workspace, "interactions", events(spark, {YESTERDAY: 1, RUN_DATE: 1}), days=[YESTERDAY, RUN_DATE])
     older = RUN_DATE - timedelta(days=2)
     frames = {day: events(spark, {day: 2}) for day in (older, YESTERDAY, RUN_DATE)}
     with ThreadPoolExecutor(3) as pool:

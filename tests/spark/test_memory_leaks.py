@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.steps import memory, prompts, sequences
-from tests.builders import click, purchase, run_of, search
+from tests.builders import click, purchase, put, run_of, search
 from tests.conftest import RUN_DATE
 from tests.spark.test_sequence_steps import given
 
@@ -64,7 +64,7 @@ def test_a_path_is_answered_alike_when_it_is_scored_and_when_it_is_learnt(make_r
     seen = {}
     for day, split in ((date(2026, 2, 25), "score"), (RUN_DATE, "test")):
         of_day = run_of(replace(run.workspace, run_date=day))
-        of_day.write("items", run.spark.read.format("delta").load(run.workspace.path("lake", "items")).where("run_date = '2026-03-01'"))
+        put(of_day.workspace, "items", run.read("items").drop("run_date"))
         run_steps(of_day.workspace, STEPS, Console(quiet=True))
         rows = run.spark.read.format("delta").load(run.workspace.path("lake", "prompts"))
         rows = rows.where((f.col("run_date") == f.lit(day)) & (f.col("split") == split) & f.col("user_id").startswith("u"))

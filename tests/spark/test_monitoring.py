@@ -3,14 +3,11 @@
 from datetime import UTC, date, datetime
 
 import pytest
-from pyspark.sql.functions import lit
 
-from fashionrec.lake.spec import table_spec
-from fashionrec.lake.tables import replace_days
 from fashionrec.pipeline.steps.evaluate import MONITORED, monitor
 from fashionrec.quality.health import ROW_COUNT
 from fashionrec.reports.journeys import example_paths
-from tests.builders import RUN_DATE, action, table_rows
+from tests.builders import RUN_DATE, action, put, table_rows
 
 YESTERDAY = date(2026, 2, 28)
 
@@ -24,13 +21,6 @@ def event(number, day, kind="purchase", **fields):
         "action": kind,
         **fields,
     }
-
-
-def put(run, table, frame, days=None):
-    """Write a step's input without its gate, which costs seconds and is not what these tests are about."""
-    spec = table_spec(table)
-    frame = frame if spec.day_column in frame.columns else frame.withColumn("run_date", lit(run.run_date))
-    replace_days(frame, run.workspace.path("lake", table), spec, days or [run.run_date], {}, {})
 
 
 def test_example_paths_show_each_shopper_once_and_the_richest_journey_of_each_category(spark):
@@ -61,17 +51,17 @@ def monitored_run(spark, make_run):
     run = make_run()
     days = {RUN_DATE: 2, YESTERDAY: 1}
     events = [event(f"{day}-{n}", day, item_id="i") for day, count in days.items() for n in range(count)]
-    put(run, "interactions", table_rows(spark, "interactions", *events), days=list(days))
-    put(run, "items", table_rows(spark, "items", *({"item_id": i} for i in "ijkl")))
+    put(run.workspace, "interactions", table_rows(spark, "interactions", *events), days=list(days))
+    put(run.workspace, "items", table_rows(spark, "items", *({"item_id": i} for i in "ijkl")))
     long_ago = date(2026, 1, 1)
     rejected = [
         {"arrival_date": day, "source": source} for day in (RUN_DATE, long_ago, YESTERDAY) for source in ("interactions", "catalog")
     ]
     # Of the window: one of today, one of yesterday. Of today's catalogue: none.
     rejected = [row for row in rejected if row != {"arrival_date": RUN_DATE, "source": "catalog"}]
-    put(run, "quarantine", table_rows(spark, "quarantine", *rejected, reason="no_user"), days=[RUN_DATE, long_ago, YESTERDAY])
+    put(run.workspace, "quarantine", table_rows(spark, "quarantine", *rejected, reason="no_user"), days=[RUN_DATE, long_ago, YESTERDAY])
     put(
-        run,
+        run.workspace,
         "sequences",
         table_rows(
             spark,
@@ -85,24 +75,24 @@ def monitored_run(spark, make_run):
             },
         ),
     )
-    put(run, "query_hits", table_rows(spark, "query_hits"))
-    put(run, "prompts", table_rows(spark, "prompts", {"split": "score"}))
+    put(run.workspace, "query_hits", table_rows(spark, "query_hits"))
+    put(run.workspace, "prompts", table_rows(spark, "prompts", {"split": "score"}))
     put(
-        run,
+        run.workspace,
         "generations",
         table_rows(spark, "generations", {"example_id": "1", "item_id": "i"}, {"example_id": "2", "parse_error": "empty"}),
     )
     sources = ["id", "title", "title", "popular"]
     products = [{"rank": n + 1, "item_id": str(n), "source": source} for n, source in enumerate(sources)]
-    put(run, "recommendations", table_rows(spark, "recommendations", *products, user_id="u", category="Shoes"))
-    put(run, "campaign_feed", table_rows(spark, "campaign_feed", {"products": [{"item_id": "0", "title": "x"}]}))
+    put(run.workspace, "recommendations", table_rows(spark, "recommendations", *products, user_id="u", category="Shoes"))
+    put(run.workspace, "campaign_feed", table_rows(spark, "campaign_feed", {"products": [{"item_id": "0", "title": "x"}]}))
     recalls = {"fashionrec": 0.25, "popularity": 0.125}
     put(
-        run,
+        run.workspace,
         "evaluations",
         table_rows(spark, "evaluations", *({"method": m, "value": v} for m, v in recalls.items()), category="all", metric="recall@10"),
     )
-    put(run, "characteristics", table_rows(spark, "characteristics", {"characteristic": "c1_turnover", "category": "Shoes"}))
+    put(run.workspace, "characteristics", table_rows(spark, "characteristics", {"characteristic": "c1_turnover", "category": "Shoes"}))
     return run
 
 

@@ -10,7 +10,7 @@ from pyspark.sql import functions as f
 from fashionrec.encoders import ngram
 from fashionrec.encoders.text import Encoder, load_encoder
 from fashionrec.lake.spec import table_spec
-from fashionrec.lake.tables import changed_days, create_table, replace_days
+from fashionrec.lake.tables import changed_days, create_table, digests, published_days, replace_days
 from fashionrec.memory.vectors import current_vectors, embed_queries, missing_queries
 from fashionrec.settings.model import NgramEncoder
 
@@ -50,7 +50,7 @@ def embed_day(spark, tmp_path):
         missing = missing_queries(frame, known, name=encoder.name, revision=encoder.revision, run_date=day)
         # Kept: each look at its plan would ask the encoder again.
         added = embed_queries(missing, encoder=encoder, partitions=2).withColumn("run_date", f.lit(day)).localCheckpoint()
-        changed = changed_days(added, path, spec, [day], {})
+        changed = changed_days(digests(added, spec), published_days(spark, path, spec, [day], {}), spec, [day])
         replace_days(added, path, spec, [day], {}, {})
         return spark.read.format("delta").load(path), changed
 

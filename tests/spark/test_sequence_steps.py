@@ -1,6 +1,5 @@
 """The steps from interactions to sequences, memory and answers, as a run runs them."""
 
-from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -8,7 +7,7 @@ from rich.console import Console
 
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.steps import memory, sequences
-from tests.builders import click, item, purchase, run_of, search, table_rows
+from tests.builders import click, item, purchase, put, search, table_rows
 
 STEPS = [*sequences.STEPS, *memory.STEPS]
 TABLES = ("sequences", "query_products", "query_hits")
@@ -18,11 +17,11 @@ def given(run, *events):
     """Write the tables that the steps read."""
     days = sorted({event["event_date"] for event in events})
     rows = [{**event, "user_id": event["user_id"].ljust(64, "0"), "sponsored": False} for event in events]
-    # Ingestion of a date writes events of that date.
-    run_of(replace(run.workspace, run_date=days[-1])).write("interactions", table_rows(run.spark, "interactions", *rows), days=days)
-    run.write("items", table_rows(run.spark, "items", *(item(name) for name in "abcdefgh")))
+    put(run.workspace, "interactions", table_rows(run.spark, "interactions", *rows), days=days)
+    put(run.workspace, "items", table_rows(run.spark, "items", *(item(name) for name in "abcdefgh")))
     ever = {"valid_from": date(2025, 1, 1), "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
-    run.write("item_versions", table_rows(run.spark, "item_versions", *(item(name, **ever) for name in "abcdefgh")))
+    versions = table_rows(run.spark, "item_versions", *(item(name, **ever) for name in "abcdefgh"))
+    put(run.workspace, "item_versions", versions, days=[ever["valid_from"]])
 
 
 def run_all(run):

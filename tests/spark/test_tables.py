@@ -9,6 +9,7 @@ from pyspark.sql.functions import lit
 from fashionrec.lake.spec import table_spec
 from fashionrec.lake.tables import LakeError, SchemaError
 from fashionrec.quality import GateError
+from tests.builders import put
 
 TODAY, YESTERDAY = date(2026, 3, 1), date(2026, 2, 28)
 
@@ -28,7 +29,7 @@ def ids(frame):
 
 
 def test_writing_a_day_twice_gives_the_same_rows_and_leaves_other_days(spark, make_run):
-    make_run(run_date=YESTERDAY).write("items", items(spark, "a"))
+    put(make_run(run_date=YESTERDAY).workspace, "items", items(spark, "a"))
     for _ in range(2):
         make_run().write("items", items(spark, "b", "c"))
     assert ids(make_run().read("items")) == ["b", "c"]
@@ -36,13 +37,13 @@ def test_writing_a_day_twice_gives_the_same_rows_and_leaves_other_days(spark, ma
 
 
 def test_a_day_without_rows_is_an_error_that_names_the_newest(spark, make_run):
-    make_run(run_date=YESTERDAY).write("items", items(spark, "a"))
+    put(make_run(run_date=YESTERDAY).workspace, "items", items(spark, "a"))
     with pytest.raises(LakeError, match=r"no rows for run date 2026-03-01 \(newest: 2026-02-28\)"):
         make_run().read("items")
 
 
 def test_an_empty_frame_does_not_delete_the_day(spark, make_run):
-    make_run().write("items", items(spark, "a"))
+    put(make_run().workspace, "items", items(spark, "a"))
     with pytest.raises(GateError, match="no rows"):
         make_run().write("items", items(spark))
     assert ids(make_run().read("items")) == ["a"]
