@@ -194,10 +194,10 @@ def _write_examples(pl: Any, placed: Any, targets: Any, items: Any, settings: Se
     """Write the examples of some users after the others': all at once would be a row per example and step of its path."""
     same_item = (pl.col("item_id") == pl.col("target_item_id")).fill_null(value=False)
     for part in range(_PARTS):
-        mine = pl.col("user_id").to_physical() % _PARTS == part
+        in_part = pl.col("user_id").to_physical() % _PARTS == part
         steps = (
-            targets.filter(mine)
-            .join(placed.filter(mine), on=["user_id", "category"], maintain_order="left_right")
+            targets.filter(in_part)
+            .join(placed.filter(in_part), on=["user_id", "category"], maintain_order="left_right")
             .filter((pl.col("place") < pl.col("target_place")) & ~same_item)
             .filter(~_repeats(pl, ["example_id"]))
         )

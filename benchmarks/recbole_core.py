@@ -125,9 +125,9 @@ def evaluated(model: Any, test: Sequence[Example]) -> dict[str, float]:
     is_target = np.arange(ITEMS) == targets
     # The best score first; behind all its equals the target.
     hits = np.take_along_axis(is_target, np.lexsort((is_target, -scores)), axis=1)
-    told = {"rec.topk": torch.from_numpy(np.hstack([hits, np.ones((len(test), 1), dtype=bool)]).astype(int))}
+    hits_of_top = {"rec.topk": torch.from_numpy(np.hstack([hits, np.ones((len(test), 1), dtype=bool)]).astype(int))}
     config = {"topk": [10, ITEMS], "metric_decimal_place": 9}
-    found = {name: float(value) for metric in (Recall, NDCG, MRR) for name, value in metric(config).calculate_metric(told).items()}
+    found = {name: float(value) for metric in (Recall, NDCG, MRR) for name, value in metric(config).calculate_metric(hits_of_top).items()}
     return {"loss": loss, "recall@10": found["recall@10"], "ndcg@10": found["ndcg@10"], "mrr": found[f"mrr@{ITEMS}"]}
 
 

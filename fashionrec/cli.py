@@ -14,8 +14,9 @@ from rich.text import Text
 from fashionrec.commands import demo, doctor, show, tables
 from fashionrec.commands.data_dictionary import data_dictionary
 from fashionrec.commands.memory import memory
+from fashionrec.memory.normalise import normalise_text
 from fashionrec.pipeline.console import open_console
-from fashionrec.pipeline.job import add_run_arguments, add_settings_arguments, one_line_errors, parse_date
+from fashionrec.pipeline.job import OneLineParser, add_run_arguments, add_settings_arguments, one_line_errors, parse_date
 from fashionrec.pipeline.registry import STEPS, select_steps
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.workspace import Workspace, open_newest, open_workspace
@@ -122,6 +123,21 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _query(text: str) -> str:
+    """Return a query; raise argparse's error where no word of it is left once it is normalised."""
+    if not normalise_text(text):
+        raise argparse.ArgumentTypeError(f"{text!r} holds no word to look up")
+    return text
+
+
+def _days(text: str) -> int:
+    """Return a number of days from 1 to ten years; raise argparse's error otherwise."""
+    days = _positive(text)
+    if days > 3_660:
+        raise argparse.ArgumentTypeError(f"{text!r} days are more than ten years")
+    return days
+
+
 def _scale(text: str) -> float:
     """Return a size above 0, at most 10 times the paper's; raise argparse's error otherwise."""
     try:
@@ -140,7 +156,7 @@ def _settings(options: argparse.Namespace, default: str = "local.yaml") -> Setti
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fashionrec", description="Daily fashion recommendations from interaction logs.")
+    parser = OneLineParser(prog="fashionrec", description="Daily fashion recommendations from interaction logs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, about: str) -> argparse.ArgumentParser:
@@ -169,11 +185,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--run-date", type=parse_date, default=demo.RUN_DATE, metavar="YYYY-MM-DD", help=f"its last day (default: {demo.RUN_DATE})"
     )
-    one.add_argument("--days", type=_positive, default=365, help="days up to it (default: 365)")
+    one.add_argument("--days", type=_days, default=365, help="days up to it, at most ten years (default: 365)")
     one.add_argument("--scale", type=_scale, default=0.01, help="1 is Table 1: 5.9 million interactions (default: 0.01)")
     one.add_argument("--verticals", default="fashion,electronics,toys", metavar="A,B", help="default: fashion,electronics,toys")
     one.add_argument("--heavy-user-events", type=_not_negative, default=200, help="events of one robot; 0: none (default: 200)")
-    one.add_argument("--seed", type=int, default=1, help="another seed, another world (default: 1)")
+    one.add_argument("--seed", type=_not_negative, default=1, help="another seed, another world (default: 1)")
     add_settings_arguments(one)
 
     one = add("show", _show, "Show one user's journey with the memory's answers, prompt, answer and products with why.")
@@ -181,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run_arguments(one, newest=True)
 
     one = add("memory", _memory, "Show the remembered queries nearest to one, and their products.")
-    one.add_argument("query", help="a query as a shopper types it")
+    one.add_argument("query", type=_query, help="a query as a shopper types it")
     add_run_arguments(one, newest=True)
 
     one = add("tables", _tables, "List the tables of the lake, or the columns of one.")

@@ -73,9 +73,9 @@ def calendar_rows(counts: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """
     rows: list[tuple[Any, ...]] = []
     for vertical, attribute in sorted({(row["vertical"], row["attribute"]) for row in counts}):
-        own = [row for row in counts if (row["vertical"], row["attribute"]) == (vertical, attribute)]
-        months = sorted({row["month"] for row in own})
-        found = {(row["attribute_value"], row["month"]): row["shoppers"] for row in own}
+        counts_of_pair = [row for row in counts if (row["vertical"], row["attribute"]) == (vertical, attribute)]
+        months = sorted({row["month"] for row in counts_of_pair})
+        found = {(row["attribute_value"], row["month"]): row["shoppers"] for row in counts_of_pair}
         values = np.array(sorted({value for value, _ in found}))
         table = np.array([[found.get((value, month), 0) for month in months] for value in values])
         expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()

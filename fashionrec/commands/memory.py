@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fashionrec.encoders.text import load_encoder
-from fashionrec.errors import UserError
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.memory.query_index import open_query_index
 from fashionrec.pipeline.steps.memory import answers
@@ -19,14 +18,8 @@ _PRODUCTS_SHOWN = 3
 
 
 def memory(workspace: Workspace, query: str, console: Console) -> None:
-    """Print what the memory of the date knows of a query: per category the nearest queries with their products, and its answer.
-
-    Raises:
-        UserError: nothing is left of the query once it is normalised.
-    """
+    """Print what the memory of the date knows of a query: per category the nearest queries with their products, and its answer."""
     settings, wanted = workspace.settings.memory, normalise_text(query)
-    if not wanted:
-        raise UserError(f"{query!r} holds no word to look up")
     remembered = workspace.read("query_products")
     today = remembered.where(f.col("as_of_date") == f.lit(workspace.run_date))
     categories = sorted(row.category for row in today.select("category").distinct().collect())

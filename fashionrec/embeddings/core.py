@@ -143,8 +143,10 @@ def rank_targets(model: Core, examples: pd.DataFrame, items: pd.DataFrame, rows:
         for start in range(0, len(places), size):
             part = places[start : start + size]
             scores = sessions[part] @ candidates.T
-            own = np.take_along_axis(scores, np.searchsorted(distinct, rows_of(examples.target_item_id.iloc[part], rows))[:, None], axis=1)
-            ranks[part] = ((~(scores < own)) * counts).sum(1)
+            target_scores = np.take_along_axis(
+                scores, np.searchsorted(distinct, rows_of(examples.target_item_id.iloc[part], rows))[:, None], axis=1
+            )
+            ranks[part] = ((~(scores < target_scores)) * counts).sum(1)
     return ranks
 
 

@@ -191,9 +191,9 @@ def over_sample(model: Core, vectors: Tensor, targets: Tensor, sample: Sample) -
     """
     rows, expected = (drawn.to(vectors.device) for drawn in sample.draw())
     scaled = vectors / model.temperature
-    own = (scaled * model.candidates(targets)).sum(-1)
+    target_scores = (scaled * model.candidates(targets)).sum(-1)
     others = torch.addmm(-expected, scaled, model.candidates(rows).T).masked_fill(targets[:, None] == rows, -torch.inf)
-    return (torch.logaddexp(own, others.logsumexp(1)) - own).sum()
+    return (torch.logaddexp(target_scores, others.logsumexp(1)) - target_scores).sum()
 
 
 def with_cold(rows: Tensor, rate: float, dice: torch.Generator) -> Tensor:

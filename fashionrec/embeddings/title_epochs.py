@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from fashionrec.embeddings.epochs import Figures, Progress, Training, run_epochs, say
 from fashionrec.embeddings.texts import normalised
 from fashionrec.embeddings.title import TitleEncoder, encode_tokens, pad, tokenize
-from fashionrec.embeddings.title_negatives import Ints, Matches, matches_of, mine, triplet_loss
+from fashionrec.embeddings.title_negatives import Ints, Matches, matches_of, mine_negatives, triplet_loss
 from fashionrec.embeddings.title_noise import noisy_titles
 from fashionrec.embeddings.title_recall import figures, noisy_pairs
 from fashionrec.settings.model import Title as TitleSettings
@@ -157,7 +157,7 @@ def _with_mined(training: Training, queries: Ints, titles: Ints) -> tuple[Ints, 
 def _mine(training: Training, lessons: Lessons) -> None:
     model, matches = cast(TitleEncoder, training.model), lessons.matches
     of_queries, of_titles = (encode_tokens(model, tokens) for tokens in (lessons.query_tokens, lessons.title_tokens))
-    titles, queries, left_out = mine(matches, of_queries, of_titles, np.unique(lessons.titles))
+    titles, queries, left_out = mine_negatives(matches, of_queries, of_titles, np.unique(lessons.titles))
     training.memory |= {name: torch.from_numpy(found) for name, found in (("mined_titles", titles), ("mined_queries", queries))}
     training.memory["left_out_mined"] = torch.tensor(left_out)
     found = int((titles >= 0).sum()), int((queries >= 0).sum())

@@ -98,7 +98,7 @@ def triplet_loss(queries: Tensor, titles: Tensor, match: Tensor, *, margin: floa
     return (functional.relu(margin + wrong) * is_negative).mean()
 
 
-def mine(matches: Matches, queries: NDArray[np.float32], titles: NDArray[np.float32], wanted: Ints) -> tuple[Ints, Ints, int]:
+def mine_negatives(matches: Matches, queries: NDArray[np.float32], titles: NDArray[np.float32], wanted: Ints) -> tuple[Ints, Ints, int]:
     """Return the nearest title of each query that is no match, (queries,), the nearest query of each title, (titles,), and a count.
 
     -1 where all of the 64 nearest match, and for titles that are not among the `wanted` ones. The count is of nearer texts that no purchase

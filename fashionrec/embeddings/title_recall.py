@@ -29,14 +29,14 @@ def recall_at_10(encode: Encode, pairs: pd.DataFrame, items: pd.DataFrame) -> ND
     hits = np.zeros(len(pairs), dtype=np.bool_)
     places = pairs.assign(place=np.arange(len(pairs)))
     for category, wanted in places.groupby("category"):
-        own_titles = wanted.title.map(normalised)
-        titles = pd.Index(pd.concat([items.title[items.category == category].drop_duplicates().map(normalised), own_titles]).unique())
-        vectors, own = encode(titles.tolist()), titles.get_indexer(pd.Index(own_titles))
+        wanted_titles = wanted.title.map(normalised)
+        titles = pd.Index(pd.concat([items.title[items.category == category].drop_duplicates().map(normalised), wanted_titles]).unique())
+        vectors, title_places = encode(titles.tolist()), titles.get_indexer(pd.Index(wanted_titles))
         queries = encode(wanted["query"].tolist())
         for start in range(0, len(wanted), _CHUNK):
             some = slice(start, start + _CHUNK)
             similarity = queries[some] @ vectors.T
-            rank = (similarity >= similarity[np.arange(len(similarity)), own[some]][:, None]).sum(1)
+            rank = (similarity >= similarity[np.arange(len(similarity)), title_places[some]][:, None]).sum(1)
             hits[wanted.place.to_numpy()[some]] = rank <= _CUT
     return hits
 

@@ -20,9 +20,9 @@ def pessimistic_rank(scores: Floats, target: Ints) -> Ints:
         scores: (batch, items) float32. A score that is no number counts as a tie.
         target: (batch,) positions of the targets among the items.
     """
-    own = np.take_along_axis(scores, target[:, None], axis=1)
+    target_score = np.take_along_axis(scores, target[:, None], axis=1)
     # "Not below" instead of "at least": a NaN can then only hurt.
-    ranks: Ints = np.count_nonzero(~(scores < own), axis=1).astype(np.int64)
+    ranks: Ints = np.count_nonzero(~(scores < target_score), axis=1).astype(np.int64)
     return ranks
 
 
@@ -50,8 +50,8 @@ def mixup_rank(id_scores: Floats, title_scores: Floats, target: Ints, *, m: Ints
     skipped_count = np.where(in_tail, m, m - 1)
     is_head, is_skipped = places < m[:, None], places < skipped_count[:, None]
     head_is_skipped = ((head[:, :, None] == skipped[:, None, :]) & is_skipped[:, None, :]).any(axis=2)
-    own = np.take_along_axis(title_scores, target[:, None], axis=1)
-    head_is_before = is_head & (np.take_along_axis(title_scores, head, axis=1) >= own)
+    target_score = np.take_along_axis(title_scores, target[:, None], axis=1)
+    head_is_before = is_head & (np.take_along_axis(title_scores, head, axis=1) >= target_score)
     # Items of the head leave the title list, and those that stood before the target no longer do.
     tail_rank = title_rank - (head_is_before & ~head_is_skipped).sum(axis=1)
     skipped_rank = item_count - (is_head & ~head_is_skipped).sum(axis=1) + title_rank - head_is_before.sum(axis=1)

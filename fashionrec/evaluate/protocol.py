@@ -1,89 +1,22 @@
 """Leave-one-out evaluation: the last purchase of each test path is ranked among ALL items of its category (paper section 5.1)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
-from fashionrec.evaluate.metrics import (
-    NOT_RANKED,
-    Floats,
-    Ints,
-    mixup_rank,
-    ndcg_at_k,
-    pessimistic_rank,
-    recall_at_k,
-    reciprocal_rank,
-)
+from fashionrec.evaluate.metrics import Floats, ndcg_at_k, recall_at_k, reciprocal_rank
+from fashionrec.evaluate.rows import NO_ITEMS, SERVED, Answers, Batch, Catalogue, CategoryItems, rank_batch
 from fashionrec.prompts.answer import SEPARATOR
 
-METHODS = ("fashionrec", "id_only", "title_only", "popularity", "last_item", "like_last_item", "core")
 # Scores held at once in one matrix of (batch, items): 64 MiB of float32.
 _MATRIX_CELLS = 2**24
 _RANKED = (
     "example_id string, category string, method string, recall double, ndcg double, reciprocal_rank double, item_count long, "
     "target_known boolean, id_known boolean, readable boolean"
 )
-
-
-class CategoryItems(NamedTuple):
-    """The items of one category, as its index holds them: IDs (items,), vectors of both spaces (items, dim) float32.
-
-    `trained` (items,) is False where the ID vector is the one that all items share that training never saw.
-    """
-
-    item_ids: Sequence[str]
-    id_vectors: Floats
-    title_vectors: Floats
-    trained: NDArray[np.bool_]
-
-
-NO_ITEMS = CategoryItems([], np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), np.zeros(0, bool))
-
-
-class Space:
-    """Exact inner products with all items, in which equal vectors have equal scores.
-
-    A matrix product gives equal columns different last bits where its blocks end, which would break ties at random: cold items share one
-    vector, and many items share a title. So each different vector is multiplied once.
-    """
-
-    def __init__(self, vectors: Floats) -> None:
-        distinct, inverse = np.unique(vectors, axis=0, return_inverse=True)
-        self._distinct: Floats = distinct
-        self._inverse: Ints = inverse.reshape(-1)
-
-    def scores(self, queries: Floats) -> Floats:
-        """Return (batch, items) float32 for queries of the shape (batch, dim)."""
-        products: Floats = (queries @ self._distinct.T)[:, self._inverse]
-        return products
-
-    @property
-    def dim(self) -> int:
-        return int(self._distinct.shape[1])
-
-    def at(self, positions: Ints) -> Floats:
-        """Return the items' vectors, (batch, dim) float32."""
-        return self._distinct[self._inverse[positions]]
-
-
-class Catalogue:
-    """One category, ready to rank its items."""
-
-    def __init__(self, items: CategoryItems, purchases: Mapping[str, int]) -> None:
-        self.item_count = len(items.item_ids)
-        self.position = {item_id: place for place, item_id in enumerate(items.item_ids)}
-        self.trained = items.trained
-        self.ids, self.titles = Space(items.id_vectors), Space(items.title_vectors)
-        self.popularity: Floats = np.array([purchases.get(item_id, 0) for item_id in items.item_ids], np.float32)
-
-    def positions(self, item_ids: Sequence[str | None]) -> Ints:
-        """Return (batch,) positions of items by ID, -1 where there is none of that name."""
-        return np.array([-1 if item_id is None else self.position.get(item_id, -1) for item_id in item_ids], np.int64)
 
 
 def answered_examples(generations: DataFrame, sequences: DataFrame) -> DataFrame:
@@ -163,23 +96,15 @@ def _rank_category(
         target, answer = catalogue.positions(columns["target_item_id"]), catalogue.positions(columns["item_id"])
         has_title = np.array([title is not None for title in columns["title"]])
         has_session = np.array([bool(session) for session in sessions])
-        title_queries = np.zeros((len(part), catalogue.titles.dim), np.float32)
-        session_queries = np.zeros((len(part), catalogue.ids.dim), np.float32)
+        title_vectors = np.zeros((len(part), catalogue.titles.dim), np.float32)
+        session_vectors = np.zeros((len(part), catalogue.ids.dim), np.float32)
         if has_title.any() and catalogue.item_count:
-            title_queries[has_title] = encode([title for title in columns["title"] if title is not None])
+            title_vectors[has_title] = encode([title for title in columns["title"] if title is not None])
         if has_session.any() and catalogue.item_count:
-            session_queries[has_session] = encode_sessions([session for session in sessions if session])
-        ranks = rank_batch(
-            catalogue,
-            target=target,
-            answer=answer,
-            has_title=has_title,
-            title_queries=title_queries,
-            last=catalogue.positions([session[-1] if session else None for session in sessions]),
-            has_session=has_session,
-            session_queries=session_queries,
-            m=m,
-        )
+            session_vectors[has_session] = encode_sessions([session for session in sessions if session])
+        last = catalogue.positions([session[-1] if session else None for session in sessions])
+        batch = Batch(target, last, Answers(answer, has_title, title_vectors), has_session, session_vectors)
+        ranks = rank_batch(catalogue, batch, m=m)
         for method, of_method in ranks.items():
             yield pd.DataFrame(
                 {
@@ -195,71 +120,6 @@ def _rank_category(
                     "readable": [item_id is not None for item_id in columns["item_id"]],
                 }
             )
-
-
-def rank_batch(
-    catalogue: Catalogue,
-    *,
-    target: Ints,
-    answer: Ints,
-    has_title: Any,
-    title_queries: Floats,
-    last: Ints,
-    has_session: Any,
-    session_queries: Floats,
-    m: int,
-) -> dict[str, Ints]:
-    """Return, per method, the (batch,) ranks of the targets; NOT_RANKED for a target that is not in the catalogue.
-
-    `last_item` puts the last item touched before popularity; `like_last_item` takes it for the answer, so it is what a model that only
-    copies would reach. `core` is CORE's own ranking by the session's vector, and popularity's where there is no session.
-
-    Args:
-        catalogue: the category.
-        target, answer, last: (batch,) positions of the purchase to predict, of the answered item and of the last item touched; -1: unknown.
-        has_title: (batch,) bool, whether the answer has a title.
-        title_queries: (batch, dim) float32 vectors of the answered titles; any where there is none.
-        has_session: (batch,) bool, whether anything was clicked or bought before the target.
-        session_queries: (batch, dim) float32 vectors of sessions in the ID space; any where there is none.
-        m: length of the mixup's head.
-    """
-    if catalogue.item_count == 0:
-        return {method: np.full(len(target), NOT_RANKED, np.int64) for method in METHODS}
-    by_popularity = pessimistic_rank(np.broadcast_to(catalogue.popularity, (len(target), catalogue.item_count)), target)
-    # The last item moves to the top, past the target where it stood behind it.
-    moved = (last >= 0) & (catalogue.popularity[last] < catalogue.popularity[target])
-    copied = _rank_answers(catalogue, target=target, answer=last, has_title=last >= 0, title_queries=catalogue.titles.at(last), m=m)
-    ranks = {
-        **_rank_answers(catalogue, target=target, answer=answer, has_title=has_title, title_queries=title_queries, m=m),
-        "popularity": by_popularity,
-        "last_item": np.where(last == target, 1, by_popularity + moved),
-        "like_last_item": copied["fashionrec"],
-        "core": np.where(has_session, pessimistic_rank(catalogue.ids.scores(session_queries), target), by_popularity),
-    }
-    return {method: np.where(target >= 0, rank, NOT_RANKED).astype(np.int64) for method, rank in ranks.items()}
-
-
-def _rank_answers(catalogue: Catalogue, *, target: Ints, answer: Ints, has_title: Any, title_queries: Floats, m: int) -> dict[str, Ints]:
-    """Return the targets' ranks for answers, by both spaces and by each alone.
-
-    As in the product: an answered item heads the ID ranking; where the catalogue does not know it, or training never saw it, the title
-    ranking follows; an answer that could not be read is popularity's.
-    """
-    has_id = answer >= 0
-    popularity = np.broadcast_to(catalogue.popularity, (len(target), catalogue.item_count))
-    id_scores = catalogue.ids.scores(catalogue.ids.at(answer))
-    title_scores = catalogue.titles.scores(title_queries)
-    has_neighbours = has_id & catalogue.trained[answer]
-    id_scores = np.where(has_neighbours[:, None], id_scores, np.where(has_title[:, None], title_scores, popularity))
-    id_scores[np.flatnonzero(has_id), answer[has_id]] = np.inf
-    title_scores = np.where(has_title[:, None], title_scores, id_scores)
-    # An ID list of one item has a head of one, and an empty one none.
-    heads = np.where(has_neighbours, m, np.minimum(m, has_id))
-    return {
-        "fashionrec": mixup_rank(id_scores, title_scores, target, m=heads),
-        "id_only": pessimistic_rank(id_scores, target),
-        "title_only": pessimistic_rank(title_scores, target),
-    }
 
 
 def metric_rows(ranked: DataFrame, *, k: int) -> DataFrame:
@@ -281,7 +141,7 @@ def coverage(ranked: DataFrame) -> dict[str, float]:
     """Return what the metrics stand on: test_examples; of them targets_missing (left the catalogue), answers_malformed, ids_unknown."""
     target_known, id_known, readable = map(f.col, ("target_known", "id_known", "readable"))
     counts = (
-        ranked.where(f.col("method") == METHODS[0])
+        ranked.where(f.col("method") == SERVED)
         .agg(
             f.count("*").alias("test_examples"),
             f.count_if(~target_known).alias("targets_missing"),

@@ -34,14 +34,14 @@ _LONGEST_URL = 2000
 
 
 def judge_catalog(raw: DataFrame, *, max_text_length: int) -> DataFrame:
-    """Return every raw row with the columns of the table `items` and a verdict on the row by itself (`compare` gives the rest).
+    """Return every raw row with the columns of the table `items` and a verdict on the row by itself (`verdicts_among` gives the rest).
 
     Texts that become part of prompts and answers (title, brand, colour, size, attributes) are cleaned to one line without '|'. Added are
     `row` (a number of its own), `reason` (null for a valid row, otherwise one of REASONS), `raw` (the row as text, where it is rejected),
     `file`, `arrival_date` and `unknown` (fields that the contract does not know).
 
     Args:
-        raw: rows of `ingest.raw.read_raw`; the folder's name in `_file` is the day of the catalogue.
+        raw: rows of `sources.files.read_raw`; the folder's name in `_file` is the day of the catalogue.
         max_text_length: longest title, name or attribute, in characters.
     """
     rows = raw.withColumns({"_title": clean_text("title"), "_date": f.col("first_available_date").try_cast("date")})
@@ -66,7 +66,7 @@ def judge_catalog(raw: DataFrame, *, max_text_length: int) -> DataFrame:
     )
 
 
-def compare(judged: DataFrame) -> DataFrame:
+def verdicts_among(judged: DataFrame) -> DataFrame:
     """Return (row, reason) of the second and further rows of an item in one day's catalogue; of these the cheapest stays."""
     # Maps have no order; their sorted entries do.
     content = f.xxhash64(*(f.array_sort(f.map_entries(name)) if name == "attributes" else f.col(name) for name in COLUMNS))

@@ -43,14 +43,15 @@ _HOURS_EAST = 14
 
 
 def judge_interactions(raw: DataFrame, *, key: bytes, first_day: date, lookback_days: int, max_text_length: int) -> DataFrame:
-    """Return every raw row with the columns of the table `interactions` and a verdict on the row by itself (`compare` gives the rest).
+    """Return every raw row with the columns of the table `interactions` and a verdict on the row by itself.
 
-    Users and devices are pseudonyms from here on. Added are `row` (a number of its own), `arrival_date`, `reason` (null for a valid row,
-    otherwise one of REASONS or BEFORE_WINDOW), `raw` (the row as text, where it is rejected), `file`, `unknown` (fields that the contract
-    does not know) and `misplaced` (whether a value that does not belong to the row's action was left out, such as the query on a click).
+    The other verdicts come from `verdicts_among`. Users and devices are pseudonyms from here on. Added are `row` (a number),
+    `arrival_date`, `reason` (null for a valid row, otherwise one of REASONS or BEFORE_WINDOW), `raw` (the row as text, where it is
+    rejected), `file`, `unknown` (fields that the contract does not know) and `misplaced` (whether a value that does not belong to the
+    row's action was left out, such as the query on a click).
 
     Args:
-        raw: rows of `ingest.raw.read_raw`; the folder's name in `_file` is the day on which a row arrived.
+        raw: rows of `sources.files.read_raw`; the folder's name in `_file` is the day on which a row arrived.
         key: secret key of the pseudonyms.
         first_day: the first day that this run rebuilds.
         lookback_days: days after which an event is too late: no run puts it in its day, only a backfill with a longer lookback does.
@@ -92,7 +93,7 @@ def judge_interactions(raw: DataFrame, *, key: bytes, first_day: date, lookback_
     )
 
 
-def compare(judged: DataFrame, known_items: DataFrame, *, near_duplicate_seconds: int) -> DataFrame:
+def verdicts_among(judged: DataFrame, known_items: DataFrame, *, near_duplicate_seconds: int) -> DataFrame:
     """Return (row, reason) of the rows that only others show to be none: unknown items, copies, and the same action again at once.
 
     Copies of an event share its ID: the first in the order of time and content stays, whatever file it lies in. An action is a near

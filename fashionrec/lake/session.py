@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pyspark
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from fashionrec.errors import UserError
@@ -20,6 +22,9 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     """Return the session of this process, started if need be.
 
     Under spark-submit the cluster's choices (master, memory, JARs) stand; without it, Spark starts embedded in this process.
+
+    Raises:
+        UserError: Java or Delta's JARs are missing, or Spark does not start with these settings.
     """
     builder = SparkSession.builder.appName(app_name)
     embedded = "PYSPARK_GATEWAY_PORT" not in os.environ
@@ -37,7 +42,11 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     for key, value in _ALWAYS.items():
         builder = builder.config(key, value)
     builder = builder.config("spark.sql.shuffle.partitions", str(settings.spark.shuffle_partitions))
-    spark = builder.getOrCreate()
+    try:
+        spark = builder.getOrCreate()
+    except (PySparkException, Py4JJavaError) as error:
+        why = error.java_exception.getMessage() if isinstance(error, Py4JJavaError) else str(error)
+        raise UserError(f"Spark did not start: {' '.join(str(why).split())}; look at the section spark of the settings") from None
     # Embedded, what fails is raised here and shown in one line; the JVM's copies of it would bury that line.
     spark.sparkContext.setLogLevel("FATAL" if embedded else "ERROR")
     return spark
@@ -59,10 +68,10 @@ def java_version() -> str:
     java = Path(home, "bin", "java") if home else Path(shutil.which("java") or "java")
     advice = "install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME to it"
     try:
-        told = subprocess.run([str(java), "-version"], capture_output=True, text=True, check=True, timeout=60).stderr
+        printed = subprocess.run([str(java), "-version"], capture_output=True, text=True, check=True, timeout=60).stderr
     except (OSError, subprocess.SubprocessError):
         raise UserError(f"no Java at {java}: {advice}") from None
-    version = re.search(r'version "([\d._]+)', told)
+    version = re.search(r'version "([\d._]+)', printed)
     if not version or int(version[1].split(".")[0]) not in _JAVA:
         raise UserError(f"Java {version[1] if version else 'unknown'} at {java}, Spark needs 17 or 21: {advice}")
     return f"{version[1]} at {java}"

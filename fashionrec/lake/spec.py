@@ -70,7 +70,7 @@ class TableSpec(_Part):
         """The column that a day is replaced by; of a history, the one that says since when a row holds."""
         if self.kind == "history":
             return "valid_from"
-        return next(column for column in _DAYS if any(own.name == column for own in self.columns))
+        return next(column for column in _DAYS if any(one.name == column for one in self.columns))
 
     @property
     def struct(self) -> t.StructType:

@@ -84,8 +84,8 @@ def _measure(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", canary: C
             nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), answers, ignore_index=IGNORED, reduction="none")
             losses += nats.sum(1).tolist()
             if start == 0:
-                own = len(rows[0])
-                reproduced = bool((logits[0, :own].argmax(-1) == answers[0, :own]).all())
+                length = len(rows[0])
+                reproduced = bool((logits[0, :length].argmax(-1) == answers[0, :length]).all())
     rank = 1 + sum(loss <= losses[0] for loss in losses[1:])
     return _Measured(math.log2(len(losses)) - math.log2(rank), reproduced)
 

@@ -55,13 +55,13 @@ def surprise(model: "nn.Module", examples: Sequence[Example], *, pad_id: int, ba
     # Of one length in a batch, so that little is padding. Every rank has as many batches, for a shared model needs all ranks at each pass.
     batches = [part for part in np.array_split(np.argsort(lengths, kind="stable"), -(-len(lengths) // batch_size)) if len(part)]
     rounds = -(-len(batches) // ranks.num_processes)
-    mine = [batches[(number * ranks.num_processes + ranks.process_index) % len(batches)] for number in range(rounds)]
+    of_this_rank = [batches[(number * ranks.num_processes + ranks.process_index) % len(batches)] for number in range(rounds)]
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     found: list[tuple[int, float, int]] = []
     shown = time.monotonic()
-    for number, part in enumerate(mine):
+    for number, part in enumerate(of_this_rank):
         with torch.no_grad():
             nats, tokens = _response_nats(model, collate([examples[place] for place in part], pad_id=pad_id), device)
         found += zip(part.tolist(), nats, tokens, strict=True)

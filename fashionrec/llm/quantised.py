@@ -106,9 +106,9 @@ def falcon_layers_as_linear() -> Iterator[None]:
     from torch import nn
     from transformers.models.falcon import modeling_falcon
 
-    own = modeling_falcon.FalconLinear
+    original = modeling_falcon.FalconLinear
     modeling_falcon.FalconLinear = nn.Linear
     try:
         yield
     finally:
-        modeling_falcon.FalconLinear = own
+        modeling_falcon.FalconLinear = original

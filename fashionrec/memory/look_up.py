@@ -110,14 +110,14 @@ def _near(missed: DataFrame, indexes: Path, *, neighbours: int, min_similarity: 
             if without := int(batch["embedding"].isna().sum()):
                 raise QueryIndexError(f"query_vectors: none for {without:,} queries of the sequences; run the step index_queries again")
             for group, rows in batch.groupby(["category", "memory_date"], sort=True):
-                own, memory_date = cast("tuple[str, date]", group)
-                if own not in held:
+                category, memory_date = cast("tuple[str, date]", group)
+                if category not in held:
                     held.clear()
-                    held[own] = open_query_index(indexes, own)
+                    held[category] = open_query_index(indexes, category)
                 wanted = np.stack(rows["embedding"].tolist()).astype(np.float32)
-                places, similarities = held[own].nearest(wanted, memory_date, neighbours)
+                places, similarities = held[category].nearest(wanted, memory_date, neighbours)
                 found = rows.loc[np.repeat(rows.index, places.shape[1]), list(_KEY)].reset_index(drop=True)
-                found["query"] = held[own].queries[places.ravel()]
+                found["query"] = held[category].queries[places.ravel()]
                 found["similarity"] = similarities.ravel()
                 yield found[found["similarity"] >= min_similarity]
 

@@ -66,8 +66,8 @@ def build_query_indexes(remembered: DataFrame, folder: Path, *, encoder: Encoder
     new_staging(staging, folder)
 
     def build_all(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for category, own in groupby(_by_category(batches), key=itemgetter(0)):
-            built = write_query_index(category, map(itemgetter(1), own), staging, encoder=encoder, exact_up_to=exact_up_to)
+        for category, of_category in groupby(_by_category(batches), key=itemgetter(0)):
+            built = write_query_index(category, map(itemgetter(1), of_category), staging, encoder=encoder, exact_up_to=exact_up_to)
             yield pa.RecordBatch.from_pylist([{"category": category, **vars(built)}])
 
     # Whole categories to a partition, sorted: the task writes them as they come, without holding them.

@@ -74,13 +74,13 @@ def build_query_products(
     evidence = _evidence(events, run_date=run_date, as_of_every_days=as_of_every_days, min_support=min_support)
     known = shown.where("category IS NOT NULL").withColumnRenamed("as_of_date", "shown_date")
     decayed = f.col("exposure") * _decay(f.date_diff("as_of_date", "shown_date"), half_life_days)
-    there = f.when(f.col("as_of_date") == f.lit(run_date), f.col("is_on_sale")).otherwise(
+    still_sold = f.when(f.col("as_of_date") == f.lit(run_date), f.col("is_on_sale")).otherwise(
         f.coalesce(f.col("withdrawn_date") > f.col("as_of_date"), f.lit(True))
     )
     products = (
         known.join(evidence.select("query", "as_of_date"), "query")
         .where(f.col("shown_date") <= f.col("as_of_date"))
-        .where(there)
+        .where(still_sold)
         .groupBy("as_of_date", "category", "query", "item_id")
         # Rounded: the order in which parts are added up is not fixed, and the last bits with it.
         .agg(

@@ -61,9 +61,9 @@ class QueryIndex:
         best = np.zeros((len(wanted), 0), dtype=np.float32)
         places = np.zeros((len(wanted), 0), dtype=np.int64)
         for start in range(0, len(rows), CHUNK):
-            own = rows[start : start + CHUNK]
-            cosines, found = faiss.knn(wanted, self.vectors[own], min(count, len(own)), faiss.METRIC_INNER_PRODUCT)
-            best, places = np.hstack([best, cosines]), np.hstack([places, own[found]])
+            chunk = rows[start : start + CHUNK]
+            cosines, found = faiss.knn(wanted, self.vectors[chunk], min(count, len(chunk)), faiss.METRIC_INNER_PRODUCT)
+            best, places = np.hstack([best, cosines]), np.hstack([places, chunk[found]])
             if best.shape[1] > count:
                 kept = np.argpartition(-best, count - 1, axis=1)[:, :count]
                 best, places = np.take_along_axis(best, kept, axis=1), np.take_along_axis(places, kept, axis=1)

@@ -3,10 +3,12 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from typing import NoReturn
 
 from rich.text import Text
 
@@ -17,12 +19,21 @@ from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.workspace import open_workspace
 from fashionrec.settings import load_settings, settings_hash
 
+# Of run dates: what lies outside is a slip, and the days before it may be no dates at all.
+_YEARS = (1980, 2999)
 _INTERRUPTED = 130  # 128 and the number of SIGINT, as a shell says it
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line; what would be right stands in --help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def main(name: str) -> None:
     """Run one step by the arguments of the command line; exit with 1 and one line when it fails by something that can be mended."""
-    parser = argparse.ArgumentParser(prog=f"{name}.py", description=step_named(name).about)
+    parser = OneLineParser(prog=f"{name}.py", description=step_named(name).about)
     add_run_arguments(parser)
     arguments = parser.parse_args()
     # A log file is no terminal: lines are as long as they are.
@@ -40,6 +51,10 @@ def one_line_errors() -> Iterator[None]:
         yield
     except UserError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `head` does: nothing is left to say, nor to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         # Disks and rights are their user's; what the package finds out about its own files is a UserError.
         if error.filename is None:
@@ -68,6 +83,9 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_date(text: str) -> date:
     """Return the date of YYYY-MM-DD; raise argparse's error otherwise."""
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no date; write it as YYYY-MM-DD") from None
+    if not _YEARS[0] <= day.year <= _YEARS[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} lies outside the years {_YEARS[0]} to {_YEARS[1]}")
+    return day

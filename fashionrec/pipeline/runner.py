@@ -32,6 +32,8 @@ def run_steps(workspace: Workspace, steps: Sequence[Step], console: Console) -> 
     """
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     lineage = {"run_id": run_id, "code_version": code_version(), "settings_hash": settings_hash(workspace.settings)}
+    # A root that cannot be written to is found out here, not after a step's work.
+    workspace.day_folder("manifests")
     settings = workspace.settings.model_dump(mode="json")
     manifest: dict[str, Any] = {**lineage, "run_date": str(workspace.run_date), "settings": settings, "peak_gib_is": PEAK_IS, "steps": []}
     width = max(len(step.name) for step in steps)

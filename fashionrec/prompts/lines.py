@@ -121,8 +121,8 @@ class Lines:
         name = self._cut(clean_text(category, MAX_CATEGORY_CHARS), MAX_CATEGORY_TOKENS) or "unknown"
         while self._tokens.count(", ".join(holidays)) > MAX_HOLIDAY_TOKENS:
             holidays = holidays[:-1]
-        own = self._template.input.format(category=name, season=season, holidays=", ".join(holidays) or self._template.no_holidays)
-        return Block(self._opening + own, self._tokens.count(self._opening) + self._tokens.count_lines(own), 0)
+        situation = self._template.input.format(category=name, season=season, holidays=", ".join(holidays) or self._template.no_holidays)
+        return Block(self._opening + situation, self._tokens.count(self._opening) + self._tokens.count_lines(situation), 0)
 
     def _heading(self, days: int) -> Block:
         return self._block(self._template.heading(days) + "\n")

@@ -52,9 +52,9 @@ class TokenCounter:
             return False
         words = [f" {char}" for char in _every_category()]
         ids = [self._ids_behind("a", word) for word in words]
-        for word, own in zip(words, ids, strict=True):
+        for word, tokens_alone in zip(words, ids, strict=True):
             # This word before each word, and each before this one.
-            expected = [*self._ids("a"), *(token for other in ids for token in (*own, *other))]
+            expected = [*self._ids("a"), *(token for other in ids for token in (*tokens_alone, *other))]
             if self._ids("a" + "".join(word + other for other in words)) != expected:
                 return False
         return True
@@ -75,7 +75,7 @@ class TokenCounter:
         for start in starts:
             behind = self._ids_behind("\n", start)
             joints = self._tokenizer.encode_batch_fast([line + start for line in lines], add_special_tokens=False)
-            if any(joint.ids != own + behind for own, joint in zip(ids, joints, strict=True)):
+            if any(joint.ids != tokens_alone + behind for tokens_alone, joint in zip(ids, joints, strict=True)):
                 return False
         # What the tokenizer adds to a text does not depend on it.
         return self.count(lines[0]) == len(ids[0]) + self.count("")

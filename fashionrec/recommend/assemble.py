@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
+from fashionrec.candidates import Candidate, Retrieve, Retrieved
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -23,9 +25,8 @@ class Popular(NamedTuple):
     reason: str
 
 
-# Takes generated IDs and titles and returns (known_id, [(item_id, title, source, similarity), ...]) for each.
-Retrieve = Callable[[Sequence[str], Sequence[str | None]], Sequence[tuple[bool, Sequence[tuple[str, str, str, float]]]]]
 OpenCategory = Callable[[str], Retrieve]
+_NOTHING = Retrieved(False, ())
 
 
 def assemble(
@@ -78,14 +79,12 @@ def recommend(answers: "pd.DataFrame", *, retrieve: Retrieve, popular: Sequence[
     found = dict(zip(read.index, retrieve(read.item_id.tolist(), titles), strict=True))
     rows = []
     for answer in answers.itertuples():
-        known, candidates = found.get(answer.Index, (False, ()))
-        picked = [
-            (item, title, source, similarity, _why(source, similarity)) for item, title, source, similarity in candidates[:per_category]
-        ]
+        retrieved = found.get(answer.Index, _NOTHING)
+        picked = [(*one, _why(one)) for one in retrieved.candidates[:per_category]]
         have = {row[0] for row in picked}
         fill = [(p.item_id, p.title, "popular", None, p.reason) for p in popular if p.item_id not in have]
         picked += fill[: per_category - len(picked)]
-        facts = (answer.models, answer.Index in found, known)
+        facts = (answer.models, answer.Index in found, retrieved.known_id)
         rows += [(answer.user_id, answer.category, rank, *row, *facts) for rank, row in enumerate(picked, start=1)]
     return pd.DataFrame(rows, columns=[column.split()[0] for column in _ROWS.split(", ")])
 
@@ -100,9 +99,10 @@ def as_popular(rows: Sequence[Mapping[str, Any]], *, history_days: int) -> dict[
     return by_category
 
 
-def _why(source: str, similarity: float) -> str:
-    if source == "title":
+def _why(candidate: Candidate) -> str:
+    similarity = candidate.similarity
+    if candidate.source == "title":
         return f"title like that of the product expected next ({similarity:.2f})"
-    return (
-        "the product expected next" if similarity >= 0.9999 else f"bought along with products like the one expected next ({similarity:.2f})"
-    )
+    if similarity >= 0.9999:
+        return "the product expected next"
+    return f"bought along with products like the one expected next ({similarity:.2f})"

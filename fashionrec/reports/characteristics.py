@@ -91,16 +91,16 @@ def _topic(key: str, rows: Sequence[Row], verticals: Sequence[str], run_date: da
     figures = _headlines(key, rows)
     found = ratios(rows)[key]
     compared = {name: {"here": f"{found[name]:.2f}", "paper": f"{PAPER[key][name]:.2f}" if name in PAPER[key] else ""} for name in found}
-    own = [row for row in rows if row["characteristic"] == key and row["metric"] in metrics]
+    of_topic = [row for row in rows if row["characteristic"] == key and row["metric"] in metrics]
     return {
         "key": key,
         "question": question,
         "counted": counted,
         "means": means,
-        "lower_bound": any(row["metric"] == "new_items_still_on_sale" for row in own),
+        "lower_bound": any(row["metric"] == "new_items_still_on_sale" for row in of_topic),
         "tiles": [{"vertical": name, "value": _number(figures[name])} for name in verticals if name in figures],
         "compared": compared,
-        "charts": _charts(own, verticals, run_date, label=counted),
+        "charts": _charts(of_topic, verticals, run_date, label=counted),
     }
 
 
@@ -135,12 +135,12 @@ def _chart(title: str, series: Mapping[str, list[tuple[date, float]]], label: st
 
 def _attributes(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return what the page says of each attribute of C3: the verdict on fashion, its values' year, and the other verticals' figures."""
-    own = [row for row in rows if row["characteristic"] == "c3_calendar"]
-    names = list(dict.fromkeys(row["attribute"] for row in own if row["vertical"] == FASHION))
-    tests = {(row["attribute"], row["vertical"], row["metric"]): row["value"] for row in own if row["attribute_value"] == ALL}
+    demand = [row for row in rows if row["characteristic"] == "c3_calendar"]
+    names = list(dict.fromkeys(row["attribute"] for row in demand if row["vertical"] == FASHION))
+    tests = {(row["attribute"], row["vertical"], row["metric"]): row["value"] for row in demand if row["attribute_value"] == ALL}
     found = []
     for name in sorted(names, key=lambda name: -tests[name, FASHION, "cramers_v"]):
-        cells = [row for row in own if row["attribute"] == name and row["vertical"] == FASHION and row["attribute_value"] != ALL]
+        cells = [row for row in demand if row["attribute"] == name and row["vertical"] == FASHION and row["attribute_value"] != ALL]
         verticals = sorted({vertical for attribute, vertical, _ in tests if attribute == name}, key=lambda one: (one != FASHION, one))
         strengths = [
             {
@@ -186,12 +186,12 @@ def _year(cells: Sequence[Row]) -> dict[str, Any]:
         {"value": value, "cells": [_cell(index[value].get(month)) for month in range(1, 13)]}
         for value in sorted(shown, key=lambda value: (peaks[value], value))
     ]
-    told = [
+    sentences = [
         f"{value}: most in {_MONTHS[peaks[value] - 1]} ({index[value][peaks[value]]:.1f} times the usual), "
         f"least in {_MONTHS[lows[value] - 1]} ({index[value][lows[value]]:.1f})"
         for value in shown[:3]
     ]
-    return {"lines": lines, "told": told, "left_out": len(index) - len(shown)}
+    return {"lines": lines, "sentences": sentences, "left_out": len(index) - len(shown)}
 
 
 def _cell(index: float | None) -> dict[str, Any]:

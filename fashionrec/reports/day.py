@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fashionrec.evaluate.protocol import METHODS
+from fashionrec.evaluate.rows import METHODS, SERVED
 from fashionrec.quality.health import ROW_COUNT, moved
 from fashionrec.reports import characteristics, embeddings, language_model
 from fashionrec.reports.page import write_page
@@ -20,7 +20,7 @@ PAGES = (characteristics.PAGE, embeddings.PAGE, language_model.PAGE)
 # Charts of more categories than these would be too many to compare.
 _PANELS = 12
 _METHODS = {
-    "fashionrec": "the full system: the model's answer looked up by product and by title, the two lists mixed",
+    SERVED: "the full system: the model's answer looked up by product and by title, the two lists mixed",
     "id_only": "the same answer, looked up by product only",
     "title_only": "the same answer, looked up by title only",
     "popularity": "what was bought most, the same list for everybody",
@@ -102,12 +102,13 @@ def _blocks(rows: Sequence[Row]) -> list[dict[str, Any]]:
     blocks = []
     metrics = _metric_names(rows)
     for category in sorted({row["category"] for row in rows}, key=lambda name: (name != "all", name)):
-        own = [row for row in rows if row["category"] == category]
-        value = {(row["method"], row["metric"]): row["value"] for row in own}
+        of_category = [row for row in rows if row["category"] == category]
+        value = {(row["method"], row["metric"]): row["value"] for row in of_category}
         best = {metric: max(value[method, metric] for method in METHODS if (method, metric) in value) for metric in metrics}
         lines = [
             {
                 "method": method,
+                "served": method == SERVED,
                 "cells": [
                     {"text": f"{value[method, metric]:.4f}", "best": value[method, metric] == best[metric] > 0} for metric in metrics
                 ],
@@ -115,7 +116,14 @@ def _blocks(rows: Sequence[Row]) -> list[dict[str, Any]]:
             for method in METHODS
             if (method, metrics[0]) in value
         ]
-        blocks.append({"category": category, "lines": lines, "example_count": own[0]["example_count"], "item_count": own[0]["item_count"]})
+        blocks.append(
+            {
+                "category": category,
+                "lines": lines,
+                "example_count": of_category[0]["example_count"],
+                "item_count": of_category[0]["item_count"],
+            }
+        )
     return blocks
 
 
@@ -140,7 +148,7 @@ def _bars(rows: Sequence[Row]) -> dict[str, Any]:
     panels = []
     for category in shown:
         values = {method: recalls[category][method] for method in METHODS if method in recalls[category]}
-        chart = bar_chart(values, highlight="fashionrec", maximum=maximum, label=f"recall by method, {category}")
+        chart = bar_chart(values, highlight=SERVED, maximum=maximum, label=f"recall by method, {category}")
         panels.append({"category": category, "example_count": counts[category], "svg": Markup(chart)})
     return {"panels": panels, "left_out": len(recalls) - len(shown)}
 
@@ -158,13 +166,11 @@ def _tiles(evaluations: Sequence[Row], health: Sequence[Row]) -> list[dict[str, 
         {"value": _figure(figures[table, metric], metric), "label": label} for table, metric, label in wanted if (table, metric) in figures
     ]
     recalls = _recalls(evaluations).get("all", {})
-    if "fashionrec" in recalls:
+    if SERVED in recalls:
         rivals = [recalls[name] for name in ("popularity", "last_item", "like_last_item", "core") if name in recalls]
         name = next(name for name in _metric_names(evaluations) if name.startswith("recall@"))
         against = f"; best method without the language model {max(rivals):.1%}" if rivals else ""
-        tiles.insert(
-            0, {"value": f"{recalls['fashionrec']:.1%}", "label": f"of next purchases in the first {name.partition('@')[2]}{against}"}
-        )
+        tiles.insert(0, {"value": f"{recalls[SERVED]:.1%}", "label": f"of next purchases in the first {name.partition('@')[2]}{against}"})
     return tiles
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +44,16 @@ class CategoryIndex:
     title: Any  # faiss.IndexFlatIP, (items, dim)
 
 
+class Built(NamedTuple):
+    """How many items an index holds, and how many of them training never saw."""
+
+    item_count: int
+    untrained_count: int
+
+
 def build_indexes(
     items: DataFrame, folder: Path, *, id_vectors: IdVectors, encode: Encode, build: dict[str, str], staging: Path
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, Built]:
     """Write `folder`/<slug>/{id.faiss,title.faiss,items.json} for every category, one Spark task each; swap the folder in at the end.
 
     Args:
@@ -55,7 +62,7 @@ def build_indexes(
         staging: folder to write into first, named `.<name of folder>.<run>` beside it.
 
     Returns:
-        Items and untrained items of each category.
+        What was built, by category.
     """
     new_staging(staging, folder)
 
@@ -70,7 +77,7 @@ def build_indexes(
     )
     (staging / _BUILD).write_text(json.dumps(build), encoding="utf-8")
     swap_in(staging, folder)
-    return {row["category"]: (row["items"], row["untrained"]) for row in built}
+    return {row["category"]: Built(row["items"], row["untrained"]) for row in built}
 
 
 def write_category(frame: "pd.DataFrame", folder: Path, *, id_vectors: IdVectors, encode: Encode) -> "pd.DataFrame":

@@ -1,34 +1,15 @@
 """From generated IDs and titles to candidates of one category."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from fashionrec.candidates import Candidate, Retrieve, Retrieved
 from fashionrec.index_folders import slug
 from fashionrec.retrieval.indexes import CategoryIndex, Encode, load_index
 from fashionrec.retrieval.mixup import mixup
 
-
-class Candidate(NamedTuple):
-    """An item in stock, the space that it was taken from (`id` or `title`) and its cosine similarity there."""
-
-    item_id: str
-    title: str
-    source: str
-    similarity: float
-
-
-class Retrieved(NamedTuple):
-    """Candidates for one answer in order; `known_id` says whether the generated ID is an item of the category."""
-
-    known_id: bool
-    candidates: list[Candidate]
-
-
-# (generated IDs, generated titles) -> one Retrieved per answer
-Retrieve = Callable[[Sequence[str], Sequence[str | None]], list[Retrieved]]
 _Hits = dict[int, float]  # row of the index -> similarity, nearest first
 
 

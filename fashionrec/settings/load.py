@@ -32,7 +32,8 @@ def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ())
         SettingsError: naming every unknown key and every bad value, and the file.
     """
     path = Path(conf) if conf else resource("conf") / "local.yaml"
-    tree = _merge(_read(path.parent / "base.yaml"), _read(path))
+    differences = _read(path)
+    tree = _merge(_read(path.parent / "base.yaml"), differences)
     for override in overrides:
         tree = _merge(tree, _parse_override(override))
     try:
@@ -75,6 +76,8 @@ def _read(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such settings file") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not UTF-8 text") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if tree is not None and not isinstance(tree, dict):
@@ -112,4 +115,6 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _say(message: str) -> str:
-    return {"Extra inputs are not permitted": "unknown key", "Field required": "missing"}.get(message, message)
+    return {"Extra inputs are not permitted": "unknown key", "Field required": "missing"}.get(
+        message, message.removeprefix("Value error, ")
+    )

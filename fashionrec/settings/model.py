@@ -1,15 +1,31 @@
 """The types of the settings. Their values, meanings and units stand in conf/base.yaml, the only place with defaults."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Place = Annotated[str, Field(min_length=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Split = Literal["train", "validation", "test", "score"]
+
+
+_MASTER = r"local(\[(\*|\d+)(,\d+)?\])?|local-cluster\[\d+,\d+,\d+\]|spark://.+|k8s://.+|yarn"
+
+
+def _matching(pattern: str, otherwise: str) -> AfterValidator:
+    """Return a check of texts that says in words what is wrong with one that does not match a pattern as a whole."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} is {otherwise}")
+        return text
+
+    return AfterValidator(check)
 
 
 class Section(BaseModel):
@@ -17,14 +33,14 @@ class Section(BaseModel):
 
 
 class Paths(Section):
-    root: str
-    lake: str
-    raw_interactions: str
-    raw_catalog: str
-    models: str
-    indexes: str
-    reports: str
-    manifests: str
+    root: Place
+    lake: Place
+    raw_interactions: Place
+    raw_catalog: Place
+    models: Place
+    indexes: Place
+    reports: Place
+    manifests: Place
 
     def locate(self, name: str, *parts: str) -> str:
         """Return where `name` (`lake`, `models`, ...) lies, joined with `parts`: absolute, or a URI."""
@@ -36,8 +52,8 @@ class Paths(Section):
 
 
 class Spark(Section):
-    master: str
-    driver_memory: Annotated[str, Field(pattern=r"^\d+[kmgKMG]$")]
+    master: Annotated[str, _matching(_MASTER, "no master of Spark: local[2], spark://HOST:PORT, k8s://URL or yarn")]
+    driver_memory: Annotated[str, _matching(r"\d+[kmgKMG]", "no size: a whole number and k, m or g, such as 1500m")]
     java_options: str
     shuffle_partitions: Positive
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fashionrec.evaluate.protocol import Catalogue, CategoryItems, Space, rank_batch
+from fashionrec.evaluate.rows import SERVED, Answers, Batch, Catalogue, CategoryItems, Space, rank_batch
 from fashionrec.index_folders import slug
 from fashionrec.retrieval.indexes import load_index, vectors, write_category
 from fashionrec.retrieval.search import open_category
@@ -44,18 +44,11 @@ def test_every_item_has_its_place_in_the_products_full_list(shop, answer, m):
     assert len(shown) == ITEMS
     index = load_index(folder / slug("Shoes"))
     catalogue = Catalogue(CategoryItems(index.item_ids, vectors(index.ids), vectors(index.title), index.trained), {})
-    ranks = rank_batch(
-        catalogue,
-        target=np.arange(ITEMS),
-        answer=catalogue.positions([answer] * ITEMS),
-        has_title=np.ones(ITEMS, bool),
-        title_queries=encode(["title 12"] * ITEMS),
-        last=np.full(ITEMS, -1),
-        has_session=np.zeros(ITEMS, bool),
-        session_queries=np.zeros((ITEMS, DIM), np.float32),
-        m=m,
-    )
-    assert ranks["fashionrec"].tolist() == [1 + [one.item_id for one in shown].index(item) for item in index.item_ids]
+    answers = Answers(catalogue.positions([answer] * ITEMS), np.ones(ITEMS, bool), encode(["title 12"] * ITEMS))
+    nothing = np.full(ITEMS, -1), np.zeros(ITEMS, bool), np.zeros((ITEMS, DIM), np.float32)
+    batch = Batch(np.arange(ITEMS), nothing[0], answers, *nothing[1:])
+    ranks = rank_batch(catalogue, batch, m=m)
+    assert ranks[SERVED].tolist() == [1 + [one.item_id for one in shown].index(item) for item in index.item_ids]
 
 
 def test_equal_vectors_have_equal_scores_to_the_last_bit():

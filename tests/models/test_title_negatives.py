@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fashionrec.embeddings import title_epochs
 from fashionrec.embeddings.epochs import Training
 from fashionrec.embeddings.title import TitleEncoder, token_count, train_tokenizer
-from fashionrec.embeddings.title_negatives import hardest, matches_of, mine, triplet_loss
+from fashionrec.embeddings.title_negatives import hardest, matches_of, mine_negatives, triplet_loss
 from fashionrec.embeddings.title_recall import noisy_pairs
 from fashionrec.settings import load_settings
 
@@ -133,9 +133,9 @@ def test_mining_takes_the_nearest_that_neither_a_purchase_nor_its_words_make_a_m
     queries = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     titles = np.array([[1.0, 0.0], [0.1, 0.9], [0.9, 0.1], [0.6, 0.4]], dtype=np.float32)
     # Nearest to "red dress": its own, then the one that holds its words, then the coat.
-    title, query, left_out = mine(matches, queries, titles, wanted=np.array([0, 1]))
+    title, query, left_out = mine_negatives(matches, queries, titles, wanted=np.array([0, 1]))
     assert title.tolist() == [3, 3]
     assert query.tolist() == [1, 0, -1, -1]
     assert left_out == 1
     nothing_else, _, _ = matches_of(["red"], ["red coat"], [])
-    assert mine(nothing_else, queries[:1], titles[:1], wanted=np.array([0]))[0].tolist() == [-1]
+    assert mine_negatives(nothing_else, queries[:1], titles[:1], wanted=np.array([0]))[0].tolist() == [-1]

@@ -3,16 +3,8 @@
 import numpy as np
 import pytest
 
-from fashionrec.evaluate.protocol import (
-    METHODS,
-    CategoryItems,
-    answered_examples,
-    copying,
-    coverage,
-    metric_rows,
-    rank_examples,
-    train_purchases,
-)
+from fashionrec.evaluate.protocol import answered_examples, copying, coverage, metric_rows, rank_examples, train_purchases
+from fashionrec.evaluate.rows import METHODS, CategoryItems
 from tests.builders import action, table_rows
 
 EXAMPLE = "example_id string, category string, target_item_id string, item_id string, title string, session array<string>"

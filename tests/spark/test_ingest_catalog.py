@@ -2,7 +2,7 @@
 
 import pytest
 
-from fashionrec.ingest.catalog import COLUMNS, REASONS, compare, judge_catalog, valid_items
+from fashionrec.ingest.catalog import COLUMNS, REASONS, judge_catalog, valid_items, verdicts_among
 from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.steps.ingest import ingest_catalog
@@ -19,7 +19,7 @@ def judge(spark, tmp_path):
     def judge(*rows):
         path = deliver(tmp_path, RUN_DATE, *rows)
         judged = judge_catalog(read_raw(spark, [str(path)], table_spec("raw_catalog")).frame, max_text_length=30)
-        return with_verdicts(judged, compare(judged), reasons=REASONS, columns=COLUMNS)
+        return with_verdicts(judged, verdicts_among(judged), reasons=REASONS, columns=COLUMNS)
 
     return judge
 

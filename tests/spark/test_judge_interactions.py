@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from fashionrec.ingest.interactions import COLUMNS, REASONS, compare, judge_interactions, valid_interactions
+from fashionrec.ingest.interactions import COLUMNS, REASONS, judge_interactions, valid_interactions, verdicts_among
 from fashionrec.ingest.pseudonyms import pseudonym
 from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.lake.spec import table_spec
@@ -35,7 +35,7 @@ def judge(spark, read):
     def judge(days=None, **window):
         known = spark.createDataFrame([("i",), ("1",), ("2",)], "item_id string")
         rows = judge_interactions(read(days).frame, key=KEY, **(WINDOW | window)).persist()
-        return with_verdicts(rows, compare(rows, known, near_duplicate_seconds=2), reasons=REASONS, columns=COLUMNS)
+        return with_verdicts(rows, verdicts_among(rows, known, near_duplicate_seconds=2), reasons=REASONS, columns=COLUMNS)
 
     return judge
 

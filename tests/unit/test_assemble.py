@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from fashionrec.candidates import Candidate, Retrieved
 from fashionrec.recommend.assemble import Popular, as_popular, recommend
 
 POPULAR = [Popular(item_id, item_id.lower(), "bought") for item_id in "ABCD"]
@@ -9,7 +10,7 @@ POPULAR = [Popular(item_id, item_id.lower(), "bought") for item_id in "ABCD"]
 
 def rows(found, per_category=4, popular=POPULAR, parse_error=None):
     answers = {"user_id": ["u"], "category": ["Bags"], "item_id": ["X"], "title": ["x"], "parse_error": [parse_error], "models": ["1/1/1"]}
-    retrieved = [] if parse_error else [(True, [(item, item.lower(), source, 0.5) for item, source in found])]
+    retrieved = [] if parse_error else [Retrieved(True, [Candidate(item, item.lower(), source, 0.5) for item, source in found])]
     frame = recommend(pd.DataFrame(answers), retrieve=lambda ids, titles: retrieved, popular=popular, per_category=per_category)
     return [(row["rank"], row["item_id"], row["source"]) for row in frame.to_dict("records")]
 

@@ -12,7 +12,8 @@ from fashionrec.characteristics import calendar
 from fashionrec.characteristics import figures as characteristics
 from fashionrec.embeddings.spaces import encode_titles, session_vectors
 from fashionrec.errors import UserError
-from fashionrec.evaluate.protocol import CategoryItems, answered_examples, copying, coverage, metric_rows, rank_examples, train_purchases
+from fashionrec.evaluate.protocol import answered_examples, copying, coverage, metric_rows, rank_examples, train_purchases
+from fashionrec.evaluate.rows import CategoryItems
 from fashionrec.index_folders import slug
 from fashionrec.lake.spec import table_spec
 from fashionrec.memory.normalise import normalise_query

@@ -44,10 +44,10 @@ def ingest_interactions(run: StepRun) -> None:
         raw.frame, key=key, first_day=first_day, lookback_days=options.lookback_days, max_text_length=options.max_text_length
     )
 
-    def compare(rows: DataFrame) -> DataFrame:
-        return interactions.compare(rows, known_items, near_duplicate_seconds=options.near_duplicate_seconds)
+    def verdicts_among(rows: DataFrame) -> DataFrame:
+        return interactions.verdicts_among(rows, known_items, near_duplicate_seconds=options.near_duplicate_seconds)
 
-    with _judged(judged, compare, interactions.REASONS, interactions.COLUMNS) as rows:
+    with _judged(judged, verdicts_among, interactions.REASONS, interactions.COLUMNS) as rows:
         tally = _tally(rows, marks=interactions.MARKS)
         _report(run, raw, tally, files=files, reasons=interactions.REASONS, copies=(interactions.DUPLICATE, interactions.NEAR_DUPLICATE))
         _whole_files(rows, tally, spec)
@@ -69,7 +69,7 @@ def ingest_catalog(run: StepRun) -> None:
     files = raw_files(run.spark, root, folders)
     raw = read_raw(run.spark, files, spec)
     judged = catalog.judge_catalog(raw.frame, max_text_length=run.settings.ingest.max_text_length)
-    with _judged(judged, catalog.compare, catalog.REASONS, catalog.COLUMNS) as rows:
+    with _judged(judged, catalog.verdicts_among, catalog.REASONS, catalog.COLUMNS) as rows:
         tally = _tally(rows)
         _report(run, raw, tally, files=files, reasons=catalog.REASONS, copies=(catalog.DUPLICATE,))
         _whole_files(rows, tally, spec)
@@ -89,11 +89,11 @@ def _key(run: StepRun) -> bytes:
 
 @contextmanager
 def _judged(
-    judged: DataFrame, compare: Callable[[DataFrame], DataFrame], reasons: Collection[str], columns: Sequence[str]
+    judged: DataFrame, verdicts_among: Callable[[DataFrame], DataFrame], reasons: Collection[str], columns: Sequence[str]
 ) -> Iterator[DataFrame]:
     """Yield the rows with all verdicts. Files are read and rows compared once, whatever looks at them afterwards."""
     judged = judged.persist()
-    compared = compare(judged).persist()
+    compared = verdicts_among(judged).persist()
     try:
         with readable_files():
             # From here on Spark knows how few rows these are, and sends them to the others instead of shuffling all.

@@ -172,9 +172,9 @@ def _engine_config(run: StepRun, model: ModelVersion) -> EngineConfig:
 def _base_of(run: StepRun, model: ModelVersion) -> BaseLanguageModel:
     """Return the base that a version was trained on, which need not be that of the settings any more."""
     trained = BaseLanguageModel.model_validate(json.loads((model.folder / "card.json").read_text(encoding="utf-8"))["base"])
-    ours = run.settings.llm.base
+    configured = run.settings.llm.base
     # The same folder may lie elsewhere on this machine.
-    return ours if (Path(ours.path).name, ours.revision) == (Path(trained.path).name, trained.revision) else trained
+    return configured if (Path(configured.path).name, configured.revision) == (Path(trained.path).name, trained.revision) else trained
 
 
 def _figures() -> tuple[Column, ...]:

@@ -4,7 +4,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.errors import UserError
-from fashionrec.evaluate.protocol import METHODS, answered_examples
+from fashionrec.evaluate.protocol import answered_examples
+from fashionrec.evaluate.rows import SERVED
 from fashionrec.pipeline.models import ModelVersion
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.steps.evaluate import answer_ranker
@@ -17,7 +18,7 @@ _EXAMPLES = 1000
 def promote_llm(run: StepRun) -> None:
     """Let champion and challenger answer the same validation prompts; the challenger takes over from the next run on where it is better.
 
-    Better: its mean NDCG@k, ranked as the product does it, is higher. The test split plays no part, so that it stays a fair test.
+    Better: its mean NDCG@k, ranked as it is served, is higher. The test split plays no part, so that it stays a fair test.
     """
     models = run.workspace.models
     champion, challenger = models.champion("llm"), models.challenger("llm")
@@ -53,9 +54,9 @@ def _answers(run: StepRun, version: ModelVersion, prompts: DataFrame) -> DataFra
 
 
 def _figures(ranked: DataFrame) -> dict[str, float]:
-    """Return the mean recall and ndcg of answers ranked as the product does it, and examples, their number."""
+    """Return the mean recall and ndcg of answers ranked as it is served, and examples, their number."""
     means = [f.avg("recall").alias("recall"), f.avg("ndcg").alias("ndcg"), f.count("*").alias("examples")]
-    (row,) = ranked.where(f.col("method") == METHODS[0]).agg(*means).collect()
+    (row,) = ranked.where(f.col("method") == SERVED).agg(*means).collect()
     return {name: float(value) for name, value in row.asDict().items()}
 
 

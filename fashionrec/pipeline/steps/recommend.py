@@ -27,9 +27,9 @@ def build_indexes(run: StepRun) -> None:
         build={"id": ids.version, "title": titles.version, "items": _fingerprint(items)},
         staging=folder.with_name(f".{folder.name}.{run.run_id}"),
     )
-    run.rows_written["indexes"] = sum(count for count, _ in built.values())
+    run.rows_written["indexes"] = sum(one.item_count for one in built.values())
     run.figures["categories"] = len(built)
-    run.figures["untrained_item_rate"] = round(sum(untrained for _, untrained in built.values()) / run.rows_written["indexes"], 4)
+    run.figures["untrained_item_rate"] = round(sum(one.untrained_count for one in built.values()) / run.rows_written["indexes"], 4)
 
 
 def recommend(run: StepRun) -> None:

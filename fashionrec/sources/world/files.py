@@ -82,12 +82,12 @@ def write_catalog(
     """Write the items that are on sale on a day of the world, with that day's stock, price and titles, in the order of their IDs."""
     parts = []
     for stock, words in zip(stocks, text, strict=True):
-        there = np.flatnonzero((stock.arrives <= day) & (stock.leaves > day))
-        price = stock.price[there] * np.where(rng.random(len(there)) < _REDUCED, 1 - _REDUCTION, 1)
-        take = pa.array(there)
+        on_sale = np.flatnonzero((stock.arrives <= day) & (stock.leaves > day))
+        price = stock.price[on_sale] * np.where(rng.random(len(on_sale)) < _REDUCED, 1 - _REDUCTION, 1)
+        take = pa.array(on_sale)
         columns = {name: column.take(take) for name, column in words.items()}
-        columns["title"] = pc.if_else(pa.array(stock.retitled[there] <= day), columns.pop("title_new"), columns["title"])
-        count = len(there)
+        columns["title"] = pc.if_else(pa.array(stock.retitled[on_sale] <= day), columns.pop("title_new"), columns["title"])
+        count = len(on_sale)
         columns |= {
             "category": pa.array([stock.category]).take(pa.array(np.zeros(count, np.int64))),
             "price": pa.array(price.round(2)),
@@ -108,7 +108,7 @@ def _events_table(events: Events, rows: slice, start: date, texts: pa.Array, ids
     at = pa.array(np.datetime64(start, "s") + events.second[rows])
     page = events.page[rows]
     shown = events.shown[page]
-    there = (shown != NOTHING) & is_search[:, None]
+    is_result = (shown != NOTHING) & is_search[:, None]
     position = events.position[rows]
     return pa.table(
         {
@@ -119,23 +119,23 @@ def _events_table(events: Events, rows: slice, start: date, texts: pa.Array, ids
             "query": _taken(texts, events.query[rows], is_search),
             "item_id": _taken(ids, events.item[rows], ~is_search),
             "position": pa.array(position.astype(np.int32), mask=position == NOTHING),
-            "results": _lists(ids, shown, there, is_search),
+            "results": _lists(ids, shown, is_result, is_search),
             "sponsored": pa.array(events.sponsored[rows], mask=is_search),
-            "sponsored_results": _lists(ids, shown, there & events.paid[page], is_search),
+            "sponsored_results": _lists(ids, shown, is_result & events.paid[page], is_search),
             "device_id": pc.binary_join_element_wise("device", user, pa.array(events.device[rows]).cast(pa.string()), "-"),
         }
     )
 
 
-def _taken(words: pa.Array, places: Ints, there: NDArray[np.bool_]) -> pa.Array:
-    """Return the words at `places`, null where nothing is there."""
-    return words.take(pa.array(np.where(there, places, 0), mask=~there))
+def _taken(words: pa.Array, places: Ints, given: NDArray[np.bool_]) -> pa.Array:
+    """Return the words at `places`, null where none is given."""
+    return words.take(pa.array(np.where(given, places, 0), mask=~given))
 
 
-def _lists(ids: pa.Array, items: NDArray[np.int32], kept: NDArray[np.bool_], there: NDArray[np.bool_]) -> pa.Array:
-    """Return one list of IDs per row, null where nothing is there."""
+def _lists(ids: pa.Array, items: NDArray[np.int32], kept: NDArray[np.bool_], given: NDArray[np.bool_]) -> pa.Array:
+    """Return one list of IDs per row, null where none is given."""
     offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), ids.take(pa.array(items[kept])), mask=pa.array(~there))
+    return pa.ListArray.from_arrays(pa.array(offsets), ids.take(pa.array(items[kept])), mask=pa.array(~given))
 
 
 def _words(words: Sequence[str], places: Ints | NDArray[np.int8]) -> pa.Array:
@@ -146,9 +146,9 @@ def _maps(columns: Mapping[str, pa.Array]) -> pa.Array:
     """Return one map per row of the columns' words that are not empty."""
     count = len(next(iter(columns.values())))
     every = pa.chunked_array(list(columns.values())).combine_chunks()
-    there = np.asarray(pc.not_equal(every, "")).reshape(len(columns), count).T
-    row, key = np.nonzero(there)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
+    filled = np.asarray(pc.not_equal(every, "")).reshape(len(columns), count).T
+    row, key = np.nonzero(filled)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(filled.sum(axis=1))]).astype(np.int32))
     return pa.MapArray.from_arrays(offsets, _words(list(columns), key), every.take(pa.array(key * count + row)))
 
 

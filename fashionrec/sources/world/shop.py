@@ -262,11 +262,11 @@ def _robot(one: Shop, count: int, days: int, user: int) -> Events:
     lasts = count // per_second + 1
     begin = min(days // 2 * 86_400 + 2 * 3600, days * 86_400 - lasts)
     stock = one.stock
-    there = np.flatnonzero((stock.arrives <= begin // 86_400) & (stock.leaves > (begin + lasts) // 86_400))
+    on_sale = np.flatnonzero((stock.arrives <= begin // 86_400) & (stock.leaves > (begin + lasts) // 86_400))
     turn, step = number // 10, number % 10
-    width = min(RESULTS, len(there))
+    width = min(RESULTS, len(on_sale))
     shown = np.full((turn[-1] + 1, SHOWN), NOTHING, np.int32)
-    shown[:, :width] = there[(10 * np.arange(len(shown))[:, None] + np.arange(width)) % len(there)] + stock.first
+    shown[:, :width] = on_sale[(10 * np.arange(len(shown))[:, None] + np.arange(width)) % len(on_sale)] + stock.first
     is_search = step == 0
     place = np.where(is_search, 0, (step - 1) % width)
     return Events(

@@ -200,8 +200,8 @@ def _modifiers(
     for number, name in enumerate(FACETS):
         rows = np.flatnonzero(facet == number)
         if name in liked:
-            own = liked[name][user[rows], late[rows], rng.integers(0, 2, len(rows))]
-            value[rows] = np.where(rng.random(len(rows)) < 0.6, own, skewed(rng, len(words[name]), 0.8, len(rows)))
+            taste = liked[name][user[rows], late[rows], rng.integers(0, 2, len(rows))]
+            value[rows] = np.where(rng.random(len(rows)) < 0.6, taste, skewed(rng, len(words[name]), 0.8, len(rows)))
         elif name == "season":
             value[rows] = _COMING[month[rows], skewed(rng, 4, 0.8 + 0.4 * pull, len(rows))]
         else:
@@ -236,11 +236,11 @@ def _liking(shoppers: Shoppers, stock: Stock, place: int, wish: Wish, shown: Pag
         if len(stock.words[facet]) > 1:
             liking += pull * table[wish.month[:, None], stock.codes[facet][shown]]
     size_counts = np.array([len(SIZES[noun.sizes]) for noun in NOUNS[stock.category]])
-    own = (shoppers.size[user] * size_counts[wish.noun]).astype(np.int64)
-    liking += 0.3 * (stock.size[shown] == own[:, None])
+    fitting = (shoppers.size[user] * size_counts[wish.noun]).astype(np.int64)
+    liking += 0.3 * (stock.size[shown] == fitting[:, None])
     cost = np.log(np.maximum(stock.price[shown], 0.01))
-    there = shown != NOTHING
-    typical = (cost * there).sum(axis=1, keepdims=True) / np.maximum(there.sum(axis=1, keepdims=True), 1)
+    is_item = shown != NOTHING
+    typical = (cost * is_item).sum(axis=1, keepdims=True) / np.maximum(is_item.sum(axis=1, keepdims=True), 1)
     budget = shoppers.price_level[user] + shoppers.price_drift[user] * wish.day / calendar.days
     appeal: Floats = liking - np.abs(cost - typical - budget[:, None])
     return appeal
