@@ -9,7 +9,7 @@ unexport VIRTUAL_ENV UV_PYTHON PYTHONPATH SPARK_HOME
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 READY := .venv/.ready
 AIRFLOW_READY := .venv-airflow/.ready
-# Folder of the real data sets (never part of this repository), see README.
+# Folder of the real data sets, which are never part of this repository.
 FASHIONREC_DATA ?= ../shared/data
 SCALE ?= 1
 

@@ -2,7 +2,19 @@
 
 from fashionrec.errors import UserError
 from fashionrec.pipeline.step import Step
-from fashionrec.pipeline.steps import embeddings, evaluate, ingest, llm, memory, promote, prompts, recommend, sequences
+from fashionrec.pipeline.steps import (
+    characteristics,
+    embeddings,
+    evaluate,
+    ingest,
+    llm,
+    memory,
+    monitor,
+    promote,
+    prompts,
+    recommend,
+    sequences,
+)
 
 STEPS: tuple[Step, ...] = (
     *ingest.STEPS,
@@ -14,6 +26,8 @@ STEPS: tuple[Step, ...] = (
     *recommend.STEPS,
     *promote.STEPS,
     *evaluate.STEPS,
+    *characteristics.STEPS,
+    *monitor.STEPS,
 )
 
 

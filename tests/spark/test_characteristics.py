@@ -12,7 +12,7 @@ from fashionrec.characteristics.figures import PAPER, comparison, full_months, q
 from fashionrec.ingest.versions import item_versions
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.runner import run_steps
-from fashionrec.pipeline.steps.evaluate import STEPS
+from fashionrec.pipeline.steps.characteristics import STEPS
 from fashionrec.reports.characteristics import ratios
 from fashionrec.sources.importers.hm import import_files
 from fashionrec.sources.world.shop import make_table_1_world
@@ -21,7 +21,7 @@ from tests.builders import click, purchase, search, table_rows
 from tests.conftest import RUN_DATE
 
 VERTICALS = {"toys": ["Toys"]}
-(STEP,) = (step for step in STEPS if step.name == "analyze_characteristics")
+(STEP,) = STEPS
 
 
 def values(frame, *names):

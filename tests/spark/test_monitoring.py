@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from fashionrec.pipeline.steps.evaluate import MONITORED, monitor
+from fashionrec.pipeline.steps.monitor import MONITORED, monitor
 from fashionrec.quality.health import ROW_COUNT
 from fashionrec.reports.journeys import example_paths
 from tests.builders import RUN_DATE, action, put, table_rows
