@@ -47,7 +47,7 @@ def run_of(workspace: Workspace, step: Step = ANY_STEP) -> StepRun:
 def put(workspace: Workspace, table: str, frame: DataFrame, *, days: Sequence[date] = ()) -> None:
     """Write the input of what is tested without its gate, which has tests of its own and takes seconds."""
     spec = table_spec(table)
-    if spec.kind == "daily":
+    if spec.day_column not in frame.columns:
         frame = frame.withColumn("run_date", f.lit(workspace.run_date))
     replace_days(frame, workspace.path("lake", table), spec, days or [workspace.run_date], {}, {})
 

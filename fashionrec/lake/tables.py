@@ -117,16 +117,18 @@ def digests(rows: DataFrame, spec: TableSpec) -> dict[date, Digest]:
     return {row[0]: Digest(row[1], int(row[2])) for row in found}
 
 
-def published_days(spark: SparkSession, path: str, spec: TableSpec, days: Sequence[date], scope: Mapping[str, str]) -> dict[date, Digest]:
-    """Return the digests of what a write of `days` (within `scope`) would replace; of a history, of all that there is."""
+def published_days(
+    spark: SparkSession, path: str, spec: TableSpec, days: Sequence[date], scope: Mapping[str, str]
+) -> dict[date, Digest] | None:
+    """Return the digests of what a write of `days` (within `scope`) would replace, of a history of all; None where there is no table."""
     if not table_exists(spark, path):
-        return {}
+        return None
     rows = spark.read.format("delta").load(path)
     return digests(rows if spec.kind == "history" else rows.where(f.col(spec.day_column).isin(*days) & _within(scope)), spec)
 
 
-def changed_days(new: Mapping[date, Digest], published: Mapping[date, Digest], spec: TableSpec, days: Sequence[date]) -> list[date]:
-    """Return those of `days` on which new rows are others than the published ones.
+def changed_days(new: Mapping[date, Digest], published: Mapping[date, Digest] | None, spec: TableSpec, days: Sequence[date]) -> list[date]:
+    """Return those of `days` on which new rows are others than the published ones; all where there is no table yet.
 
     Raises:
         LakeError: there are rows of other days, which would be lost.
@@ -136,7 +138,7 @@ def changed_days(new: Mapping[date, Digest], published: Mapping[date, Digest], s
         raise LakeError(
             f"{spec.table}: rows of {', '.join(stray)} were to be written by a run that replaces {min(days)} to {max(days)} only"
         )
-    return sorted(day for day in set(days) if published.get(day) != new.get(day))
+    return sorted(day for day in set(days) if published is None or published.get(day) != new.get(day))
 
 
 def _within(scope: Mapping[str, str]) -> Column:

@@ -107,7 +107,7 @@ class StepRun:
             path=path,
             run_date=self.run_date,
             scope=scope or {},
-            published={day: digest.row_count for day, digest in published.items()},
+            published={day: digest.row_count for day, digest in (published or {}).items()},
             limits=self.settings.quality,
         )
         require_passed(outcome, write_quality(self.workspace.day_folder("reports"), outcome, synthetic=self.workspace.synthetic))

@@ -100,7 +100,7 @@ def test_monitor_sets_the_day_beside_the_newest_earlier_one_and_writes_the_repor
     key = {"table_name": "generations", "metric": "malformed_answer_rate"}
     rates = {date(2026, 2, 20): 0.5, YESTERDAY: 0.1, date(2026, 3, 5): 0.5}
     days = spark.createDataFrame(list(rates.items()), "run_date date, value double")
-    put(monitored_run, "health", table_rows(spark, "health", key).drop("value").crossJoin(days), days=list(rates))
+    put(monitored_run.workspace, "health", table_rows(spark, "health", key).drop("value").crossJoin(days), days=list(rates))
     monitor(monitored_run)
     found = {(row.table_name, row.metric): (row.value, row.previous) for row in monitored_run.read("health").collect()}
     assert {table for table, metric in found if metric == ROW_COUNT} == set(MONITORED)
