@@ -1,5 +1,7 @@
 """What is planted in titles and queries is not what the model answers: the real tiny base, with vLLM, held to the format."""
 
+import os
+
 import pytest
 import yaml
 
@@ -26,7 +28,7 @@ def asked(text, number):
 def answer(prompts):
     config = EngineConfig(str(BASE), "float32", "cpu", 512, 1, 0.9, 17)
     sampling = Sampling(max_new_tokens=64, temperature=0.0, top_p=1.0)
-    with engine(config, device_id="test") as llm:
+    with engine(config, device_id=f"test-{os.getpid()}") as llm:
         return answer_prompts(llm, [{"prompt": prompt} for prompt in prompts], sampling=sampling, config=config)
 
 

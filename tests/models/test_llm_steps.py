@@ -1,11 +1,12 @@
 """From prompts to answers: training in its own process, the real engine inside Spark, on a tiny model with random weights."""
 
 import json
+import os
 import re
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -196,12 +197,14 @@ def test_an_adapter_is_served_beside_the_base_that_it_was_trained_on(run_in, tin
 
 
 def test_a_second_engine_on_a_device_is_refused_in_seconds(monkeypatch):
-    monkeypatch.setattr(engine, "_LOCK_SECONDS", 0.2)
+    waited = []
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: sum(waited), sleep=waited.append))
     config = engine.EngineConfig("/nowhere", "float32", "cpu", 512, 1, 0.9, 17)
-    held = engine._lock_device("test")
-    start = time.monotonic()
-    with pytest.raises(LanguageModelError, match="device test has an engine of another process"), engine.engine(config, device_id="test"):
+    device = f"test-{os.getpid()}"
+    held = engine._lock_device(device)
+    refused = pytest.raises(LanguageModelError, match=f"device {device} has an engine of another process")
+    with refused, engine.engine(config, device_id=device):
         pass
-    assert time.monotonic() - start < 5
+    assert 5 < sum(waited) < 15
     held.close()
-    engine._lock_device("test").close()
+    engine._lock_device(device).close()
