@@ -17,7 +17,10 @@ from tests.conftest import ROOT
 def main(llm: str, train: str, folder: str) -> None:
     # Two executors of one core are processes of their own, as on a cluster's machines, whose allocation is that of conf/spark/train.conf.
     builder = SparkSession.builder.master("local-cluster[2,1,1024]").config("spark.executorEnv.PYTHONPATH", str(ROOT))
-    spark = builder.config("spark.dynamicAllocation.enabled", "false").getOrCreate()
+    # Three JVMs that live for a minute: to compile their code well costs more than it saves.
+    for who in ("driver", "executor"):
+        builder = builder.config(f"spark.{who}.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+    spark = builder.config("spark.dynamicAllocation.enabled", "false").config("spark.ui.enabled", "false").getOrCreate()
     place = Path(folder)
     job = TrainingJob(
         llm=Llm.model_validate_json(llm),

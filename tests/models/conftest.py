@@ -1,7 +1,11 @@
 """What the tests of models share: tiny models of each architecture with random weights and their tokenizer, made on the spot."""
 
+import json
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from fashionrec.llm.job import TrainingJob
 from fashionrec.llm.merge import finish_adapter
 from fashionrec.settings import load_settings
 from fashionrec.settings.model import BaseLanguageModel
+from tests.builders import ROOT
 
 LAYERS = 2
 # The sizes of all of them; heads have 32.
@@ -70,6 +75,17 @@ def finished(tmp_path):
         return job, finish_adapter(base, tokenizer, examples, folder=tmp_path, device="cpu")
 
     return finish
+
+
+def train_and_be_killed(kind: str, job: dict, *, after: int) -> None:
+    """Do a job of tests/models/killed_process.py in a process that is killed after so many steps or epochs."""
+    import torch
+
+    # Sums of another number of threads differ in their last bits.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", "tests.models.killed_process", kind, json.dumps(job), str(after)]
+    killed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
 
 
 def tiny_base(architecture: str, folder: Path) -> BaseLanguageModel:

@@ -45,11 +45,15 @@ def test_every_file_of_a_base_is_known_here():
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_file_says_of_live_adapters_what_vllm_says(name):
+def test_a_file_says_of_live_adapters_what_vllm_says(name, vllm_process):
+    assert base_of(name).live_adapter == vllm_process(serves_adapters, ARCHITECTURES[name])
+
+
+def serves_adapters(architecture):
     from vllm import ModelRegistry
     from vllm.model_executor.models.interfaces import supports_lora
 
-    assert base_of(name).live_adapter == supports_lora(ModelRegistry.models[ARCHITECTURES[name]].load_model_cls())
+    return supports_lora(ModelRegistry.models[architecture].load_model_cls())
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 
@@ -19,10 +18,16 @@ from fashionrec.llm.examples import read_examples
 from fashionrec.llm.fine_tune import fine_tune
 from fashionrec.llm.job import TrainingJob
 from fashionrec.llm.perplexity import surprise
+from fashionrec.llm.train import train_rank
 from fashionrec.settings import load_settings
 from tests.conftest import ROOT
+from tests.models.conftest import train_and_be_killed
 
-ROWS = [{"prompt": f"clicked a red dress {i}{' again' * (i % 5)}: ", "response": f"I{i % 7} | blue shoe"} for i in range(40)]
+# Responses of different lengths, whose tokens all weigh the same: parts of a step, or ranks, that weighed the same would differ.
+ROWS = [
+    {"prompt": f"clicked a red dress {i}{' again' * (i % 5)}: ", "response": f"I{i % 7} | blue shoe{' for a red dress' * (i % 4)}"}
+    for i in range(40)
+]
 # Without dropout two ways through the same examples can be compared.
 CHANGES = {"learning_rate": 0.01, "lora_dropout": 0.0, "checkpoint_steps": 4, "hard_rate": 0.2, "batch_size": 8, "device_batch_size": 8}
 
@@ -138,7 +143,7 @@ def two_ranks(folder, settings, tmp_path):
 
 
 def test_two_ranks_take_the_steps_of_one(spark, two_ranks, undisturbed):
-    card = launch.train(spark, two_ranks)
+    card = launch._run(spark, train_rank, two_ranks, ranks=2)
     assert losses(card) == pytest.approx(losses(undisturbed), rel=1e-3)
     assert card["metrics"]["loss_after"] == pytest.approx(undisturbed["metrics"]["loss_after"], rel=1e-3)
 
@@ -146,7 +151,7 @@ def test_two_ranks_take_the_steps_of_one(spark, two_ranks, undisturbed):
 def test_two_tasks_of_a_cluster_take_the_steps_of_one(two_ranks, undisturbed, tmp_path):
     command = [sys.executable, "-m", "tests.models.cluster_process", two_ranks.llm.model_dump_json(), str(two_ranks.train), str(tmp_path)]
     environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
     card = json.loads(ran.stdout.splitlines()[-1])
     assert losses(card) == pytest.approx(losses(undisturbed), rel=1e-3)
@@ -181,27 +186,13 @@ def test_a_model_shared_out_among_ranks_has_the_loss_and_gradients_of_a_whole_on
     assert all(torch.equal(saved[name], weights) for name, weights in wanted.items())
 
 
-def test_killed_and_run_again_it_takes_the_steps_of_an_undisturbed_run(folder, settings, examples, tokenizer, tmp_path):
-    def start(work, **options):
-        job = {"llm": settings(lora_dropout=0.1).model_dump(mode="json"), "examples": str(folder), "work": str(work)}
-        command = [sys.executable, "-m", "tests.models.fine_tune_process", json.dumps(job)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **options}
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-
-    def finished(process):
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
-        return said, losses(json.loads(said.splitlines()[-1]))
-
-    _, expected = finished(start(tmp_path / "undisturbed"))
-    killed = start(tmp_path / "killed", STOP_AFTER_STEP="6")
-    for line in killed.stdout:
-        if "waiting" in line:
-            os.kill(killed.pid, signal.SIGKILL)
-            break
-    assert killed.wait() == -signal.SIGKILL
-    said, found = finished(start(tmp_path / "killed"))
-    assert "going on from checkpoint-4 " in said
+def test_killed_and_run_again_it_takes_the_steps_of_an_undisturbed_run(folder, settings, train, tmp_path, capfd):
+    expected = losses(train(tmp_path / "undisturbed", lora_dropout=0.1))
+    job = {"llm": settings(lora_dropout=0.1).model_dump(mode="json"), "examples": str(folder), "work": str(tmp_path / "killed")}
+    train_and_be_killed("fine_tuning", job, after=6)
+    capfd.readouterr()
+    found = losses(train(tmp_path / "killed", lora_dropout=0.1))
+    assert "going on from checkpoint-4 " in capfd.readouterr().out
     assert found == expected
 
 

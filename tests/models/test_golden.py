@@ -1,5 +1,6 @@
 """Golden prompts: what is merged or served answers as what was trained, and what does not is refused."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_answers_of_an_adapter_beside_its_base_are_those_of_the_two_merged(tiny_
 
 
 def answer(config):
-    with engine(config, device_id="test") as llm:
+    with engine(config, device_id=f"test-{os.getpid()}") as llm:
         sampling = Sampling(max_new_tokens=160, temperature=0.0, top_p=1.0)
         return answer_prompts(llm, [{"prompt": prompt} for prompt in PROMPTS], sampling=sampling, config=config)
 

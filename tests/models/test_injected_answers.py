@@ -25,17 +25,20 @@ def asked(text, number):
     return Example("Clothing", "spring", (), [click, search], {search.query: SHOWN}, [1, 1])
 
 
-@pytest.fixture(scope="module")
-def answers():
-    """Return the parsed answer to each text, by the text."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    template = load_template(ROOT / "conf/prompts/fashion-v2.yaml")
-    renderer = Renderer(template, token_counter(str(BASE), ""), budget=448, answer_tokens=64, products_per_query=5, attributes=True)
-    rows = [{"prompt": renderer.prompt(asked(text, number)).prompt} for number, text in enumerate(INJECTIONS)]
+def answer(prompts):
     config = EngineConfig(str(BASE), "float32", "cpu", 512, 1, 0.9, 17)
     sampling = Sampling(max_new_tokens=64, temperature=0.0, top_p=1.0)
-    with engine(config, device_id=f"cpu-{os.getpid()}") as llm:
-        return dict(zip(INJECTIONS, answer_prompts(llm, rows, sampling=sampling, config=config), strict=True))
+    with engine(config, device_id=f"test-{os.getpid()}") as llm:
+        return answer_prompts(llm, [{"prompt": prompt} for prompt in prompts], sampling=sampling, config=config)
+
+
+@pytest.fixture(scope="module")
+def answers(vllm_process):
+    """Return the parsed answer to each text, by the text."""
+    template = load_template(ROOT / "conf/prompts/fashion-v2.yaml")
+    renderer = Renderer(template, token_counter(str(BASE), ""), budget=448, answer_tokens=64, products_per_query=5, attributes=True)
+    prompts = [renderer.prompt(asked(text, number)).prompt for number, text in enumerate(INJECTIONS)]
+    return dict(zip(INJECTIONS, vllm_process(answer, prompts), strict=True))
 
 
 def test_a_planted_item_is_never_the_answer(answers):

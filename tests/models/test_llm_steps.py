@@ -1,20 +1,23 @@
 """From prompts to answers: training in its own process, the real engine inside Spark, on a tiny model with random weights."""
 
 import json
+import os
 import re
-import time
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from fashionrec.llm import engine
+from fashionrec.llm import engine, launch
 from fashionrec.llm.base import LanguageModelError
 from fashionrec.pipeline.models import ModelError, ModelVersion
 from fashionrec.pipeline.steps.llm import _engine_config, generate_answers, train_llm
 from fashionrec.prompts.answer import answer_regex
-from tests.builders import run_of, table_rows, workspace_in
+from tests.builders import run_of, workspace_in
 from tests.models.conftest import LAYERS
+from tests.models.shop import World
 
 MAX_TOKENS, ANSWER_TOKENS = 1024, 160
 # The learning rate is that of random weights.
@@ -55,7 +58,7 @@ def trained(spark, run_in, tmp_path_factory):
     rows = [prompt(i, "train") for i in range(24)] + [prompt(i, "validation") for i in range(4)] + [prompt(i, "test") for i in range(10)]
     rows += [prompt(i, "score") for i in range(10)]
     rows += [prompt(10, "score", prompt=""), prompt(11, "score", prompt="red " * MAX_TOKENS)]
-    run.write("prompts", table_rows(spark, "prompts", *rows))
+    World(spark, folder).write("prompts", *rows)
     train_llm(run)
     return folder, run
 
@@ -99,12 +102,20 @@ def test_the_version_keeps_what_its_weights_give_away_and_the_day_has_a_page_of_
     assert all(row["query"] in page for row in card["memorisation"]["canaries"] if row["copies"])
 
 
-def test_the_first_version_serves_and_the_next_one_has_to_be_better(trained, run_in):
+def test_the_first_version_serves_and_the_next_one_has_to_be_better(trained, run_in, monkeypatch):
     folder, run = trained
-    assert run.model("llm").label == "llm@1"
-    again = run_in(folder, "llm.max_steps=1")
-    train_llm(again)
-    assert (again.models.champion("llm").label, again.models.challenger("llm").label) == ("llm@1", "llm@2")
+    first = run.model("llm")
+    assert first.label == "llm@1"
+
+    def train_alike(_, job):
+        job.work.mkdir(exist_ok=True)
+        shutil.copytree(first.folder, job.output, dirs_exist_ok=True)
+        return json.loads((first.folder / "card.json").read_text())
+
+    monkeypatch.setattr(launch, "train", train_alike)
+    train_llm(run_in(folder))
+    models = run.workspace.models
+    assert (models.champion("llm").label, models.challenger("llm").label) == ("llm@1", "llm@2")
     assert not (folder / "models" / "llm" / "_unfinished").exists()
 
 
@@ -154,7 +165,7 @@ def test_without_temperature_two_runs_give_the_same_answers(answered):
 
 def test_no_training_prompts_is_one_line_and_leaves_no_folder(spark, run_in, tmp_path):
     run = run_in(tmp_path)
-    run.write("prompts", table_rows(spark, "prompts", prompt(0, "test")))
+    World(spark, tmp_path).write("prompts", prompt(0, "test"))
     with pytest.raises(LanguageModelError, match="prompts of 2026-03-01 hold no training examples"):
         train_llm(run)
     assert not list((tmp_path / "models" / "llm").iterdir())
@@ -162,7 +173,7 @@ def test_no_training_prompts_is_one_line_and_leaves_no_folder(spark, run_in, tmp
 
 def test_training_that_fails_in_its_process_is_one_line_and_registers_nothing(spark, run_in, tmp_path):
     run = run_in(tmp_path, "prompts.max_tokens=170", "llm.canary_rate=0")
-    run.write("prompts", table_rows(spark, "prompts", prompt(0, "train", response="x" * 500), prompt(0, "validation")))
+    World(spark, tmp_path).write("prompts", prompt(0, "train", response="x" * 500), prompt(0, "validation"))
     with pytest.raises(LanguageModelError, match=r"^1 of 1 training examples are longer than prompts.max_tokens=170"):
         train_llm(run)
     assert not list((tmp_path / "models" / "llm").iterdir())
@@ -175,7 +186,8 @@ def test_an_adapter_is_served_beside_the_base_that_it_was_trained_on(run_in, tin
     (tmp_path / "card.json").write_text(json.dumps({"base": llama.model_dump(mode="json")}))
 
     def config_beside(base):
-        run.settings = run.settings.model_copy(update={"llm": run.settings.llm.model_copy(update={"base": base})})
+        llm = run.settings.llm.model_copy(update={"base": base})
+        run.workspace = replace(run.workspace, settings=run.settings.model_copy(update={"llm": llm}))
         return _engine_config(run, ModelVersion("llm", "7", tmp_path, ""))
 
     moved = llama.model_copy(update={"path": f"/elsewhere/{Path(llama.path).name}"})
@@ -185,12 +197,14 @@ def test_an_adapter_is_served_beside_the_base_that_it_was_trained_on(run_in, tin
 
 
 def test_a_second_engine_on_a_device_is_refused_in_seconds(monkeypatch):
-    monkeypatch.setattr(engine, "_LOCK_SECONDS", 0.2)
+    waited = []
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: sum(waited), sleep=waited.append))
     config = engine.EngineConfig("/nowhere", "float32", "cpu", 512, 1, 0.9, 17)
-    held = engine._lock_device("test")
-    start = time.monotonic()
-    with pytest.raises(LanguageModelError, match="device test has an engine of another process"), engine.engine(config, device_id="test"):
+    device = f"test-{os.getpid()}"
+    held = engine._lock_device(device)
+    refused = pytest.raises(LanguageModelError, match=f"device {device} has an engine of another process")
+    with refused, engine.engine(config, device_id=device):
         pass
-    assert time.monotonic() - start < 5
+    assert 5 < sum(waited) < 15
     held.close()
-    engine._lock_device("test").close()
+    engine._lock_device(device).close()

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from fashionrec.llm import memorisation
 from fashionrec.llm.base import load_tokenizer
 from fashionrec.llm.canaries import make_canaries, other_ids, planted_rows
 from fashionrec.llm.examples import read_examples
@@ -60,13 +61,14 @@ def test_weights_that_were_trained_on_canaries_are_seen_to_know_them(canaries, t
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    settings = load_settings(overrides=["llm.learning_rate=0.01", "llm.hard_rate=0", "llm.epochs=25", "llm.seed=3"])
+    settings = load_settings(overrides=["llm.learning_rate=0.01", "llm.hard_rate=0", "llm.epochs=15", "llm.seed=3"])
     tokenizer = load_tokenizer(TINY)
-    rows = [{"prompt": prompt, "response": response} for _, prompt, response in planted_rows(canaries)]
+    often_and_never = [canary for canary in canaries if canary.copies in (8, 0)]
+    rows = [{"prompt": prompt, "response": response} for _, prompt, response in planted_rows(often_and_never)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     examples = read_examples(tmp_path / "rows.parquet", tokenizer, max_tokens=512)
     fine_tune(settings.llm, tokenizer, examples, examples[:4], work=tmp_path / "work", adapter=tmp_path / "adapter")
-    report = measure_memorisation(settings.llm, tokenizer, canaries, adapter=tmp_path / "adapter")
+    report = measure_memorisation(settings.llm, tokenizer, often_and_never, adapter=tmp_path / "adapter")
     by_copies = {row["copies"]: row for row in report["by_copies"]}
     assert by_copies[8]["exposure"] == math.log2(ALTERNATIVES + 1)
     assert by_copies[8]["reproduced"] == 1
@@ -75,8 +77,10 @@ def test_weights_that_were_trained_on_canaries_are_seen_to_know_them(canaries, t
     assert by_copies[0]["reproduced"] == 0
 
 
-def test_exposure_is_that_of_the_losses_by_hand(canaries, tmp_path):
+def test_exposure_is_that_of_the_losses_by_hand(canaries, tmp_path, monkeypatch):
     """One forward pass per response, without a cache, gives the same rank."""
+    monkeypatch.setattr(memorisation, "ALTERNATIVES", 63)
+    monkeypatch.setattr(memorisation, "_BATCH", 40)
     import torch
 
     from fashionrec.llm.base import load_base
@@ -106,6 +110,7 @@ def test_exposure_is_that_of_the_losses_by_hand(canaries, tmp_path):
             logs = torch.log_softmax(model(input_ids=tokens[None]).logits[0, :-1], -1)
         return -float(logs[torch.arange(len(tokens) - 1), tokens[1:]][len(prompt) - 1 :].sum())
 
-    others = [nats(other) for other in other_ids(canaries[0], ALTERNATIVES, seed=settings.llm.seed)]
-    rank = 1 + sum(other < nats(canaries[0].item_id) for other in others)
-    assert found["exposure"] == pytest.approx(math.log2(ALTERNATIVES + 1) - math.log2(rank), abs=0.05)
+    others, own = [nats(other) for other in other_ids(canaries[0], 63, seed=settings.llm.seed)], nats(canaries[0].item_id)
+    rank = 1 + sum(other < own for other in others)
+    assert 1 < rank < 64
+    assert found["exposure"] == pytest.approx(math.log2(64) - math.log2(rank), abs=0.05)

@@ -1,13 +1,18 @@
-"""From sequences and answers to recommendations and the campaign feed, with models trained on the spot."""
+"""A shop with spaces trained on the spot: recommendations, the campaign feed, and language models that take over where they rank better."""
 
+import json
+import shutil
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 
 from fashionrec.errors import UserError
-from fashionrec.pipeline.steps import embeddings, recommend
+from fashionrec.pipeline.steps import embeddings, promote, recommend
+from fashionrec.settings import load_settings
 from tests.models.shop import ITEMS, World, examples, pseudonym
 
+PATHS = list(examples())
 STEPS = [step.name for step in (*embeddings.STEPS, *recommend.STEPS)]
 
 
@@ -40,7 +45,7 @@ BOUGHT += [purchase("b", "S02", "x"), purchase("known", "B03", "y"), purchase("u
 def world(spark, tmp_path_factory):
     world = World(spark, tmp_path_factory.mktemp("world"))
     world.write("items", *ITEMS)
-    world.write("sequences", *examples())
+    world.write("sequences", *PATHS)
     world.write("interactions", *BOUGHT)
     world.write("generations", *ANSWERS)
     world.entries = {name: world.step(name) for name in STEPS}
@@ -126,6 +131,79 @@ def test_suppressed_users_are_not_in_the_feed_and_are_counted(world, tmp_path):
     entry = world.step("publish_campaign", f"campaign.suppression={listed}", "quality.min_rows_rate=0")
     assert {row.user_id.rstrip("_") for row in world.rows("campaign_feed")} == {"invented", "untitled"}
     assert entry["figures"] == {"users_mailed": 2, "users_suppressed": 2}
+
+
+def prompt(path):
+    """Return a prompt whose search shows the purchase first: a model that can copy finds it."""
+    response = f"{path['target_item_id']} | {path['target_title']}"
+    text = f"Actions:\nsearched: {path['actions'][0]['query']}\n1. {response}\nAnswer:\n"
+    kept = {name: path[name] for name in ("example_id", "user_id", "category", "split", "target_item_id")}
+    return {**kept, "prompt": text, "response": response}
+
+
+def register(world, base, name):
+    """Register a base as it is, as if it had been trained and merged."""
+    registry = world.workspace().models
+    folder = registry.new_folder("llm", name)
+    shutil.copytree(base.path, folder / "merged")
+    (folder / "card.json").write_text(json.dumps({"base": base.model_dump(mode="json")}))
+    return registry.register("llm", folder, {}, {"loss_after": 1.0}, {})
+
+
+def tags(world, version):
+    return world.workspace().models._client.get_model_version("llm", version.version).tags
+
+
+@pytest.fixture
+def answered_once(monkeypatch):
+    """Let vLLM answer once for all versions that have the same weights."""
+    known, answers = {}, promote._answers
+
+    def once(run, version, prompts):
+        weights = sha256((version.folder / "merged/model.safetensors").read_bytes()).hexdigest()
+        if weights not in known:
+            found = answers(run, version, prompts)
+            known[weights] = found.collect(), found.schema
+        return run.spark.createDataFrame(*known[weights])
+
+    monkeypatch.setattr(promote, "_answers", once)
+    return known
+
+
+def test_the_better_language_model_takes_over_and_the_worse_one_does_not(world, tiny_falcon, answered_once):
+    world.write("prompts", *map(prompt, PATHS))
+    models = world.workspace().models
+    random = register(world, tiny_falcon, "random")
+    models.promote(random, "the first")
+    assert world.step("promote_llm")["notes"] == ["llm@1 is champion, and nothing newer was trained"]
+
+    copying = register(world, load_settings().llm.base, "copying")
+    entry = world.step("promote_llm")
+    (note,) = entry["notes"]
+    assert note.startswith("llm@2 is better than llm@1 on 10 validation purchases of 2026-03-01: NDCG@10 ")
+    assert note.endswith("; llm@2 answers from the next run on")
+    assert entry["figures"]["challenger_ndcg"] > entry["figures"]["champion_ndcg"]
+    assert models.champion("llm") == copying
+    assert tags(world, copying)["why_champion"] in note
+
+    worse = register(world, tiny_falcon, "worse")
+    (note,) = world.step("promote_llm")["notes"]
+    assert "llm@3 is not better than llm@2" in note
+    assert note.endswith("; llm@2 answers from the next run on")
+    assert models.champion("llm") == copying
+    assert tags(world, worse)["why_not_champion"] in note
+    assert len(answered_once) == 2
+
+
+def test_without_validation_prompts_the_champion_stays_and_the_run_says_so(spark, tiny_falcon, tmp_path):
+    other = World(spark, tmp_path)
+    other.write("prompts", *(prompt(path) for path in PATHS if path["split"] == "train"))
+    first = register(other, tiny_falcon, "first")
+    other.workspace().models.promote(first, "the first")
+    register(other, tiny_falcon, "second")
+    with pytest.raises(UserError, match=r"no validation prompts on 2026-03-01 to compare by; llm@1 stays champion"):
+        other.step("promote_llm")
+    assert other.workspace().models.champion("llm") == first
 
 
 def test_indexes_that_do_not_fit_the_snapshot_are_refused(world):

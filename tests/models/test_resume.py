@@ -1,10 +1,6 @@
 """A training that was killed goes on where it was and ends with the same bytes."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -13,63 +9,77 @@ import torch
 
 from fashionrec.embeddings import checkpoint
 from fashionrec.embeddings.epochs import Training, kept_figures, run_epochs
-from fashionrec.embeddings.train import train_in_own_process
+from fashionrec.embeddings.train import main
 from fashionrec.errors import UserError
 from fashionrec.settings import load_settings
+from tests.builders import title_inputs
+from tests.models.conftest import train_and_be_killed
 from tests.models.test_core import PAIRS, follow, write_inputs
+from tests.models.test_title import PAIRS as QUERIES
+from tests.models.test_title import TITLES
 
 KILLED_AFTER = 3
+CORE = ("core.epochs=8", "core.patience=8", "core.batch_size=16", "core.learning_rate=0.01", "dim=16")
+# Mined before the third and the seventh epoch: the fourth to sixth need what the killed process had mined.
+TITLE = ("title.epochs=8", "title.patience=8", "title.batch_size=32", "title.learning_rate=0.005", "title.mine_every=2", "dim=16")
 
 
-BASE = load_settings().llm.base
+@pytest.fixture
+def train():
+    """Return a function that does a training's job, in this process and by its threads, and returns the card."""
+    yield lambda job: main(job) or json.loads((job["folder"] / "card.json").read_text())
+    torch.use_deterministic_algorithms(False)
 
 
-def core_settings(*more):
-    fast = ("core.epochs=8", "core.patience=8", "core.batch_size=16", "core.learning_rate=0.01", "dim=16")
-    return load_settings(overrides=[f"embeddings.{line}" for line in (*fast, *more)]).embeddings
+@pytest.fixture
+def killed(tmp_path, train, capfd):
+    """Return a function that trains undisturbed, and killed and run again: of each the folder and the card."""
+
+    def kill(name, *overrides):
+        settings = load_settings(overrides=[f"embeddings.{line}" for line in overrides])
+        job = {"name": name, "inputs": str(tmp_path), "settings": settings.embeddings.model_dump(mode="json")}
+        job["base"] = settings.llm.base.model_dump()
+        # A rerun has another run's folder beside the first.
+        undisturbed, first, second = (tmp_path / folder for folder in ("undisturbed/run", "killed/first", "killed/second"))
+        for folder in (undisturbed, first, second):
+            folder.mkdir(parents=True)
+        expected = train({**job, "folder": undisturbed})
+        train_and_be_killed("embeddings", {**job, "folder": str(first)}, after=KILLED_AFTER)
+        assert not (first / "card.json").exists()
+        capfd.readouterr()
+        card = train({**job, "folder": second})
+        assert f"goes on after epoch {KILLED_AFTER} of" in capfd.readouterr().out
+        assert not list(second.parent.glob("checkpoint-*"))
+        files, wanted = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (second, undisturbed))
+        assert files.pop("card.json")
+        assert wanted.pop("card.json")
+        assert "model.safetensors" in wanted
+        assert files == wanted
+        return without_speed(expected), without_speed(card)
+
+    return kill
 
 
-def kill_in_the_middle(name, inputs, folder, settings):
-    """Start a training, kill it once three epochs are done, and return how many its lines tell of."""
-    folder.mkdir(parents=True)
-    job = {
-        "name": name,
-        "inputs": str(inputs),
-        "folder": str(folder),
-        "settings": settings.model_dump(mode="json"),
-        "base": BASE.model_dump(),
-    }
-    # As many threads as a training gets: sums of another number of them differ in their last bits.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
-    command = [sys.executable, "-m", "fashionrec.embeddings.train", json.dumps(job)]
-    done = 0
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            done += "epoch" in line and "/8" in line
-            if done == KILLED_AFTER:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
-    return done
+def without_speed(card):
+    """Return a card without how many examples a second it took, in its history and its metrics."""
+    if isinstance(card, list):
+        return [without_speed(row) for row in card]
+    return {key: without_speed(value) for key, value in card.items() if key != "examples_per_second"} if isinstance(card, dict) else card
 
 
 @pytest.mark.parametrize("softmax", ["full", "sampled"])
-def test_core_killed_in_the_middle_ends_with_the_same_model(tmp_path, capfd, softmax):
+def test_core_killed_in_the_middle_ends_with_the_same_model(tmp_path, killed, softmax):
     write_inputs(tmp_path, follow(PAIRS, 20), follow(PAIRS, 3))
-    settings = core_settings("core.full_softmax_up_to=10", "core.sampled_items=16") if softmax == "sampled" else core_settings()
-    undisturbed, killed = tmp_path / "undisturbed/run", tmp_path / "killed/first"
-    undisturbed.mkdir(parents=True)
-    expected = train_in_own_process("id", str(tmp_path), undisturbed, settings, BASE)
-    kill_in_the_middle("id", tmp_path, killed, settings)
-    assert not (killed / "card.json").exists()
-    # A rerun has another run's folder beside the first.
-    second = killed.with_name("second")
-    second.mkdir()
-    card = train_in_own_process("id", str(tmp_path), second, settings, BASE)
-    assert "goes on after epoch" in capfd.readouterr().out
-    assert (second / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
-    assert [row.get("loss") for row in card["history"]] == [row.get("loss") for row in expected["history"]]
-    assert not list(second.parent.glob("checkpoint-*"))
+    sampled = ("core.full_softmax_up_to=10", "core.sampled_items=16") if softmax == "sampled" else ()
+    expected, card = killed("id", *CORE, *sampled)
+    assert card == expected
+    assert card["softmax"] == softmax
+
+
+def test_titles_killed_in_the_middle_end_with_the_same_model_mined_negatives_and_all(tmp_path, killed):
+    title_inputs(tmp_path, QUERIES * 4, [*TITLES, *(f"Other thing, {number}" for number in range(240))], validation=QUERIES[:12])
+    expected, card = killed("title", *TITLE)
+    assert card == expected
 
 
 def training(learning_rate=0.1):
