@@ -39,8 +39,8 @@ def main(base: BaseLanguageModel, adapter: Path) -> None:
     for layer in model.base_model.model.transformer.h:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    mine = IDS[dist.get_rank()][None]
-    loss = model(input_ids=mine, labels=mine).loss
+    of_this_rank = IDS[dist.get_rank()][None]
+    loss = model(input_ids=of_this_rank, labels=of_this_rank).loss
     loss.backward()
     held = sum(weights.to_local().nbytes for weights in model.parameters())
     gradients, weights, both = gradient_norms(model), trained_weights(model), loss.detach()

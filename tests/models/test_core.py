@@ -92,8 +92,8 @@ def test_the_saved_encoder_ranks_as_the_trained_one_did(trained):
     validation = follow(PAIRS, 11)[-12:]
     sessions = session_vectors(folder, [items for items, _ in validation])
     scores = sessions @ item_vectors(folder, ids)[0].T
-    own = scores[np.arange(12), [ids.index(target) for _, target in validation]]
-    assert np.mean((scores >= own[:, None]).sum(1) <= 10) == card["metrics"]["validation_recall_at_10"]
+    of_targets = scores[np.arange(12), [ids.index(target) for _, target in validation]]
+    assert np.mean((scores >= of_targets[:, None]).sum(1) <= 10) == card["metrics"]["validation_recall_at_10"]
     assert np.allclose(np.linalg.norm(sessions, axis=1), 1, atol=1e-5)
 
 

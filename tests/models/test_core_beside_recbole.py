@@ -96,10 +96,10 @@ def one_run(saved, kind, seed, given):
 def differing(ours, theirs):
     """Return the figures in which two sets of runs do not agree, with both means and the range allowed."""
     found = {}
-    for name, (mine, other) in {name: (figures(ours)[name], figures(theirs)[name]) for name in figures(theirs)}.items():
-        allowed = max(np.ptp(mine), np.ptp(other))
-        if abs(np.mean(mine) - np.mean(other)) > allowed:
-            found[name] = tuple(round(float(value), 4) for value in (np.mean(mine), np.mean(other), allowed))
+    for name, (here, other) in {name: (figures(ours)[name], figures(theirs)[name]) for name in figures(theirs)}.items():
+        allowed = max(np.ptp(here), np.ptp(other))
+        if abs(np.mean(here) - np.mean(other)) > allowed:
+            found[name] = tuple(round(float(value), 4) for value in (np.mean(here), np.mean(other), allowed))
     return found
 
 
@@ -141,8 +141,8 @@ def give_weights(model):
     """Give our network the weights that RecBole's was given; our attention has its three matrices in one."""
     names = {f"{ours}.{part}": f"{theirs}.{part}" for theirs, ours in NAMES.items() for part in ("weight", "bias")}
     for number in (0, 1):
-        own, other = f"weigh.encoder.layers.{number}", f"net.trm_encoder.layer.{number}"
-        names |= {f"{own}.{ours}.{part}": f"{other}.{theirs}.{part}" for theirs, ours in LAYER_NAMES.items() for part in ("weight", "bias")}
+        published, other = f"weigh.encoder.layers.{number}", f"net.trm_encoder.layer.{number}"
+        names |= {f"{published}.{ours}.{part}": f"{other}.{theirs}.{part}" for theirs, ours in LAYER_NAMES.items() for part in ("weight", "bias")}
     for name, weights in model.named_parameters():
         layer, _, part = name.rpartition(".self_attn.in_proj_")
         if layer:

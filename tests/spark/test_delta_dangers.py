@@ -130,11 +130,11 @@ def test_no_constraint_is_undecided_where_a_value_may_be_null(spark, spec):
 def test_the_first_write_has_the_constraints_already(spark, tmp_path):
     path = str(tmp_path / "items")
     bad = {"title": " "}, {"in_stock": None}
-    for row, told in zip(
+    for row, message in zip(
         bad, (r"(?i)check constraint title_not_blank", r"(?i)not null constraint violated for column: in_stock"), strict=True
     ):
         frame = table_rows(spark, "items", {"item_id": "a", "title": "t", **row}).withColumn("run_date", f.lit(RUN_DATE))
-        with pytest.raises(Exception, match=told):
+        with pytest.raises(Exception, match=message):
             replace_days(frame, path, table_spec("items"), [RUN_DATE], {}, {})
     assert spark.read.format("delta").load(path).count() == 0
 

@@ -97,13 +97,13 @@ def test_keys_nulls_and_vocabularies_stop_the_run_in_one_line_and_leave_the_tabl
     line = str(error.value)
     assert "\n" not in line
     assert line.startswith("interactions: not published, the table is as it was: ")
-    for told in (
+    for part in (
         "user_id values must never be null (found: 5 of 5 rows not so)",
         "event_id is unique (found: 1 of 5 rows repeat a key)",
         "action values must belong to this set: search click purchase (found: 5 of 5 rows not so)",
         f"See {tmp_path}/reports/{RUN_DATE}/quality.html",
     ):
-        assert told in line
+        assert part in line
     assert "min_rows_rate" not in line
     assert stored(spark, tmp_path) == {RUN_DATE: 4}
 
@@ -129,13 +129,13 @@ def test_drift_against_the_last_good_days_is_warned_of_and_published(spark, make
     wild = make_run()
     write_events(wild, {RUN_DATE: 50}, action="purchase", position=3, marketplace=None)
     warned = "; ".join(wild.warnings)
-    for told in (
+    for part in (
         "at most 40 rows, 2 times the median good day's 20 (found: 50 rows)",
         "action: shares of its values diverge from the median good day's by at most 0.1 nats (found: 4.6",
         "position: mean within 25% of the median good day's 2 (found: 3)",
         "marketplace: share of nulls within 0.1 of the median good day's 0.000 (found: 1.000)",
     ):
-        assert told in warned
+        assert part in warned
     assert len(wild.warnings) == 4
     assert stored(spark, tmp_path)[RUN_DATE] == 50
 

@@ -103,17 +103,17 @@ def test_among_many_queries_the_promised_recall_is_kept_on_each_date(many):
     index = open_query_index(folder, "Clothing")
     rng = random.Random(5)
     wanted = [query[: (at := rng.randrange(1, len(query)))] + query[at + 1 :] for query in rng.sample(MANY, 300)]
-    for day, there in ((FEBRUARY, MANY[1::2]), (MARCH, MANY)):
-        _, best = by_hand(there, wanted, 10)
+    for day, remembered in ((FEBRUARY, MANY[1::2]), (MARCH, MANY)):
+        _, best = by_hand(remembered, wanted, 10)
         places, cosines = index.nearest(ngram.encode(wanted), day, 10)
         assert (cosines >= best[:, -1:]).mean() >= 0.98
         # What it says of those it found is exact.
         found = index.queries[places]
-        assert set(found.ravel()) <= set(there)
-        own = np.einsum(
+        assert set(found.ravel()) <= set(remembered)
+        by_product = np.einsum(
             "nd,nkd->nk", ngram.encode(wanted), ngram.encode(found.ravel().tolist()).reshape(*found.shape, -1), dtype=np.float64
         )
-        np.testing.assert_array_equal(cosines, own.round(6))
+        np.testing.assert_array_equal(cosines, by_product.round(6))
         assert (np.diff(cosines) <= 0).all()
 
 

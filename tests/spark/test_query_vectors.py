@@ -94,8 +94,8 @@ def test_another_revision_computes_all_again_and_neither_sees_the_other(encoder,
     newer = replace(encoder, revision="v2")
     table, _ = embed_day(newer, TUESDAY, "red dress", "blue jeans")
     assert asked() == ["blue jeans", "red dress"]
-    for own, queries in ((encoder, ["red dress"]), (newer, ["blue jeans", "red dress"])):
-        current = current_vectors(table, name=own.name, revision=own.revision)
+    for one, queries in ((encoder, ["red dress"]), (newer, ["blue jeans", "red dress"])):
+        current = current_vectors(table, name=one.name, revision=one.revision)
         assert sorted(row.query for row in current.collect()) == queries
     assert current_vectors(table, name="clip:x", revision="v1").count() == 0
 

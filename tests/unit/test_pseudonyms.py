@@ -39,9 +39,9 @@ def test_the_demos_key_says_that_it_is_public_and_is_known_as_such():
 
 def test_where_the_key_lies_changes_no_hash_of_the_settings(tmp_path):
     here = load_settings(CONF / "test.yaml")
-    there = load_settings(CONF / "test.yaml", [f"ingest.user_key_file={tmp_path}/demo.key"])
+    elsewhere = load_settings(CONF / "test.yaml", [f"ingest.user_key_file={tmp_path}/demo.key"])
     assert here.ingest.user_key_file == str(CONF / "keys/demo.key")
-    assert settings_hash(here) == settings_hash(there)
+    assert settings_hash(here) == settings_hash(elsewhere)
 
 
 def test_the_command_prints_the_pseudonyms_of_the_lines_it_reads():

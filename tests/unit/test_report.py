@@ -146,10 +146,10 @@ def test_a_day_with_little_to_show_still_has_a_page(tmp_path):
     Tags(report(tmp_path, pages=(), examples=[], health=[], evaluations=evaluations(fashionrec=0.0)))
 
 
-@pytest.mark.parametrize("there", PAGES)
-def test_only_pages_that_are_there_are_linked(tmp_path, there):
-    page = report(tmp_path, pages=[there])
-    assert [other for other in PAGES if other in page] == [there]
+@pytest.mark.parametrize("written", PAGES)
+def test_only_pages_that_are_there_are_linked(tmp_path, written):
+    page = report(tmp_path, pages=[written])
+    assert [other for other in PAGES if other in page] == [written]
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
