@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 
 from rich.text import Text
 
@@ -36,6 +37,7 @@ def main(name: str) -> None:
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the process with one line and status 1 for what its user can mend, with 130 for Ctrl-C; other errors keep their traceback."""
+    logging.getLogger().addFilter(_not_of_gateway)
     try:
         yield
     except UserError as error:
@@ -50,6 +52,11 @@ def one_line_errors() -> Iterator[None]:
         logging.disable()
         sys.stderr.write("interrupted: tables of unfinished steps are as they were\n")
         sys.exit(_INTERRUPTED)
+
+
+def _not_of_gateway(record: logging.LogRecord) -> bool:
+    """Return whether a record is not py4j's, which logs each call that Ctrl-C cuts, with a traceback, by the root logger."""
+    return "py4j" not in Path(record.pathname).parts
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, newest: bool = False) -> None:
