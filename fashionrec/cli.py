@@ -23,6 +23,7 @@ from fashionrec.settings import Settings, load_settings, settings_hash
 from fashionrec.sources.importers import importers
 
 Command = Callable[[argparse.Namespace, Console], None]
+_MOST_DAYS = 3660  # of a world: ten years
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -122,6 +123,14 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _days(text: str) -> int:
+    """Return a whole number of days that a calendar holds; raise argparse's error otherwise."""
+    days = _positive(text)
+    if days > _MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {_MOST_DAYS}")
+    return days
+
+
 def _scale(text: str) -> float:
     """Return a size above 0, at most 10 times the paper's; raise argparse's error otherwise."""
     try:
@@ -169,11 +178,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--run-date", type=parse_date, default=demo.RUN_DATE, metavar="YYYY-MM-DD", help=f"its last day (default: {demo.RUN_DATE})"
     )
-    one.add_argument("--days", type=_positive, default=365, help="days up to it (default: 365)")
+    one.add_argument("--days", type=_days, default=365, help="days up to it (default: 365)")
     one.add_argument("--scale", type=_scale, default=0.01, help="1 is Table 1: 5.9 million interactions (default: 0.01)")
     one.add_argument("--verticals", default="fashion,electronics,toys", metavar="A,B", help="default: fashion,electronics,toys")
     one.add_argument("--heavy-user-events", type=_not_negative, default=200, help="events of one robot; 0: none (default: 200)")
-    one.add_argument("--seed", type=int, default=1, help="another seed, another world (default: 1)")
+    one.add_argument("--seed", type=_not_negative, default=1, help="another seed, another world (default: 1)")
     add_settings_arguments(one)
 
     one = add("show", _show, "Show one user's journey with the memory's answers, prompt, answer and products with why.")

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pyspark
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from fashionrec.errors import UserError
@@ -37,7 +39,15 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     for key, value in _ALWAYS.items():
         builder = builder.config(key, value)
     builder = builder.config("spark.sql.shuffle.partitions", str(settings.spark.shuffle_partitions))
-    spark = builder.getOrCreate()
+    try:
+        spark = builder.getOrCreate()
+    except (PySparkException, Py4JJavaError) as error:
+        if not embedded:
+            raise
+        raise UserError(
+            f"Spark does not start with spark.master {settings.spark.master}, driver_memory {settings.spark.driver_memory} and "
+            f"java_options {settings.spark.java_options!r}; what it said stands above"
+        ) from error
     # Embedded, what fails is raised here and shown in one line; the JVM's copies of it would bury that line.
     spark.sparkContext.setLogLevel("FATAL" if embedded else "ERROR")
     return spark

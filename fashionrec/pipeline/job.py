@@ -18,6 +18,7 @@ from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.workspace import open_workspace
 from fashionrec.settings import load_settings, settings_hash
 
+_YEARS = 1970, 9998
 _INTERRUPTED = 130  # 128 and the number of SIGINT, as a shell says it
 
 
@@ -73,8 +74,11 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_date(text: str) -> date:
-    """Return the date of YYYY-MM-DD; raise argparse's error otherwise."""
+    """Return the date of YYYY-MM-DD; raise argparse's error otherwise, and where the days around it would leave the calendar."""
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no date; write it as YYYY-MM-DD") from None
+    if not _YEARS[0] <= day.year <= _YEARS[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date of a shop's log: its year is not {_YEARS[0]} to {_YEARS[1]}")
+    return day

@@ -36,7 +36,7 @@ class Paths(Section):
 
 
 class Spark(Section):
-    master: str
+    master: Annotated[str, Field(pattern=r"^(local|local(-cluster)?\[[\d*, ]+\]|yarn|(spark|k8s)://.+)$")]
     driver_memory: Annotated[str, Field(pattern=r"^\d+[kmgKMG]$")]
     java_options: str
     shuffle_partitions: Positive
