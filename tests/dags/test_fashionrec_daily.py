@@ -72,7 +72,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("airflow")
     stand_in = folder / "bin" / "spark-submit"
     stand_in.parent.mkdir()
-    # A link to the interpreter's package would miss the environment; the first line of a script may name any interpreter.
     stand_in.write_text(f"#!{sys.executable}\n" + Path(__file__).with_name("spark_submit_stand_in.py").read_text())
     stand_in.chmod(0o755)
     migrated = airflow(folder, "db", "migrate")
