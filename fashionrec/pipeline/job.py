@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 from typing import NoReturn
 
 from rich.text import Text
@@ -47,6 +48,7 @@ def main(name: str) -> None:
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the process with one line and status 1 for what its user can mend, with 130 for Ctrl-C; other errors keep their traceback."""
+    logging.getLogger().addFilter(_not_of_gateway)
     try:
         yield
     except UserError as error:
@@ -67,6 +69,11 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(_INTERRUPTED)
 
 
+def _not_of_gateway(record: logging.LogRecord) -> bool:
+    """Return whether a record is not py4j's, which logs each call that Ctrl-C cuts, with a traceback, by the root logger."""
+    return "py4j" not in Path(record.pathname).parts
+
+
 def add_run_arguments(parser: argparse.ArgumentParser, *, newest: bool = False) -> None:
     """Add the arguments that name a run: its settings and its date, which need not be given where the newest one serves."""
     about = "the date that the run is for" + (" (default: the newest there is)" if newest else "")
@@ -81,7 +88,7 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_date(text: str) -> date:
-    """Return the date of YYYY-MM-DD; raise argparse's error otherwise."""
+    """Return the date of YYYY-MM-DD; raise argparse's error otherwise, and where the days around it would leave the calendar."""
     try:
         day = date.fromisoformat(text)
     except ValueError:

@@ -142,7 +142,8 @@ def give_weights(model):
     names = {f"{ours}.{part}": f"{theirs}.{part}" for theirs, ours in NAMES.items() for part in ("weight", "bias")}
     for number in (0, 1):
         published, other = f"weigh.encoder.layers.{number}", f"net.trm_encoder.layer.{number}"
-        names |= {f"{published}.{ours}.{part}": f"{other}.{theirs}.{part}" for theirs, ours in LAYER_NAMES.items() for part in ("weight", "bias")}
+        pairs = [(ours, theirs, part) for theirs, ours in LAYER_NAMES.items() for part in ("weight", "bias")]
+        names |= {f"{published}.{ours}.{part}": f"{other}.{theirs}.{part}" for ours, theirs, part in pairs}
     for name, weights in model.named_parameters():
         layer, _, part = name.rpartition(".self_attn.in_proj_")
         if layer:

@@ -1,36 +1,47 @@
 """The whole chain in one process, by the command that people use: real Spark, Delta, QLoRA, vLLM and FAISS on a small synthetic world."""
 
+import io
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
+from fashionrec import cli
+from fashionrec.commands import demo as demo_command
 from fashionrec.lake.spec import table_specs
 from fashionrec.pipeline.registry import STEPS
 from tests.conftest import ROOT, RUN_DATE, TINY
 
 COMMAND = str(ROOT / ".venv" / "bin" / "fashionrec")
+# As the session that stands was started.
+SESSION = "spark.shuffle_partitions=2"
 
 
-def fashionrec(*arguments: str) -> subprocess.CompletedProcess[str]:
+def installed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command in a process of its own."""
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False)
 
 
+def fashionrec(*arguments: str, sets: tuple[str, ...] = ()) -> None:
+    """Run the command in this process, in the session that stands."""
+    cli.main([*arguments, *(part for one in (SESSION, *sets) for part in ("--set", one))])
+
+
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def demo(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Return the root of a finished demo and what it printed."""
-    root = tmp_path_factory.mktemp("demo")
-    # The demo trains without rounds of hard prompts; their page is to be seen here.
-    settings = (f"paths.root={root}", *TINY, "ingest.lookback_days=60", "llm.hard_rate=0.2")
-    sets = [part for one in settings for part in ("--set", one)]
-    ran = fashionrec("demo", "--users", "40", *sets)
-    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
-    return root, ran.stdout
+    root, printed = tmp_path_factory.mktemp("demo"), io.StringIO()
+    with redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_command, "DAYS", 20)
+        # The demo trains without rounds of hard prompts; their page is to be seen here.
+        fashionrec("demo", "--users", "20", sets=(f"paths.root={root}", *TINY, "llm.max_steps=2", "llm.hard_rate=0.2"))
+    return root, printed.getvalue()
 
 
 @pytest.fixture
@@ -114,39 +125,48 @@ def test_what_the_weights_keep_is_reported(demo):
     assert {row["copies"] for row in card["memorisation"]["by_copies"]} >= {0, 1}
 
 
-def test_show_prints_the_journey_the_prompt_the_answer_and_the_products(demo):
-    shown = fashionrec("show", "any", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
+def test_show_prints_the_journey_the_prompt_the_answer_and_the_products(demo, capsys):
+    fashionrec("show", "any", "--run-date", str(RUN_DATE), sets=(f"paths.root={demo[0]}",))
+    shown = capsys.readouterr().out
     for words in ("The journey", "The prompt", " tokens with ", "; dropped: ", "The answer", "Recommended"):
-        assert words in shown.stdout, shown.stderr
+        assert words in shown
     # In so small a shop a query may be remembered, be near one, or like none.
-    assert re.search("remembered: |like “|nothing like it is remembered", shown.stdout)
-    nobody = fashionrec("show", "nobody", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
+    assert re.search("remembered: |like “|nothing like it is remembered", shown)
+
+
+def test_the_installed_command_says_in_one_line_whom_it_cannot_show(demo):
+    nobody = installed("show", "nobody", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
     assert nobody.returncode == 1
     assert "\nerror: user 'nobody' has no recommendations" in nobody.stderr
+    assert "Traceback" not in nobody.stderr
 
 
-def test_memory_prints_the_nearest_queries_with_their_similarities_and_products(demo, table):
+def test_memory_prints_the_nearest_queries_with_their_similarities_and_products(demo, table, capsys):
     remembered = table("query_products").where("as_of_date = run_date").orderBy("search_count", ascending=False).first()
-    shown = fashionrec("memory", f" {remembered['query'].upper()}! ", "--run-date", str(RUN_DATE), "--set", f"paths.root={demo[0]}")
-    assert f"looked up as “{remembered['query']}”" in " ".join(shown.stdout.split()), shown.stderr
-    assert "Answer (exact): " in shown.stdout
-    assert " 1.00 " in shown.stdout
-    assert remembered.products[0].title.split()[0] in shown.stdout
-    strange = fashionrec("memory", "qqqq zzzz", "--set", f"paths.root={demo[0]}")
-    assert strange.stdout.startswith(f"{RUN_DATE}: “qqqq zzzz”"), "the newest date there is"
-    assert "Answer: none" in strange.stdout, strange.stderr
+    fashionrec("memory", f" {remembered['query'].upper()}! ", "--run-date", str(RUN_DATE), sets=(f"paths.root={demo[0]}",))
+    shown = capsys.readouterr().out
+    assert f"looked up as “{remembered['query']}”" in " ".join(shown.split())
+    assert "Answer (exact): " in shown
+    assert " 1.00 " in shown
+    assert remembered.products[0].title.split()[0] in shown
+    fashionrec("memory", "qqqq zzzz", sets=(f"paths.root={demo[0]}",))
+    strange = capsys.readouterr().out
+    assert strange.startswith(f"{RUN_DATE}: “qqqq zzzz”"), "the newest date there is"
+    assert "Answer: none" in strange
 
 
-def test_nothing_to_show_is_one_line(tmp_path):
-    nothing = fashionrec("memory", "dress", "--set", f"paths.root={tmp_path}")
-    assert (nothing.returncode, nothing.stderr.splitlines()[-1].partition(" at ")[0]) == (1, "error: query_products: nothing")
+def test_nothing_to_show_is_one_line(spark, tmp_path):
+    with pytest.raises(SystemExit, match=r"^error: query_products: nothing at .*; run the steps first"):
+        fashionrec("memory", "dress", sets=(f"paths.root={tmp_path}",))
 
 
-def test_tables_lists_rows_and_columns(demo):
-    listed = fashionrec("tables", "--set", f"paths.root={demo[0]}")
-    assert "recommendations" in listed.stdout
-    assert str(RUN_DATE) in listed.stdout
-    assert "Place in the list" in fashionrec("tables", "recommendations").stdout
+def test_tables_lists_rows_and_columns(demo, capsys):
+    fashionrec("tables", sets=(f"paths.root={demo[0]}",))
+    listed = capsys.readouterr().out
+    assert "recommendations" in listed
+    assert str(RUN_DATE) in listed
+    fashionrec("tables", "recommendations")
+    assert "Place in the list" in capsys.readouterr().out
 
 
 def test_the_report_is_one_page_that_says_synthetic(demo):
@@ -154,32 +174,44 @@ def test_the_report_is_one_page_that_says_synthetic(demo):
     assert "synthetic" in page.lower()
 
 
-def test_doctor_finds_everything_and_names_what_is_missing(tmp_path):
-    well = fashionrec("doctor", "--conf", str(ROOT / "conf/demo.yaml"))
+def test_doctor_finds_everything():
+    well = installed("doctor", "--conf", str(ROOT / "conf/demo.yaml"))
     assert well.returncode == 0, well.stdout
+
+
+def test_doctor_names_what_is_missing(tmp_path, capsys):
     empty = tmp_path / "base"
     empty.mkdir()
-    ill = fashionrec("doctor", "--conf", str(_conf_with_base(tmp_path, empty)))
-    assert ill.returncode == 1
-    assert "holds no config.json" in ill.stdout
-    assert ill.stderr.startswith("error: base model")
+    with pytest.raises(SystemExit, match=r"^error: base model"):
+        fashionrec("doctor", "--conf", str(_conf_with_base(tmp_path, empty)))
+    assert "holds no config.json" in capsys.readouterr().out
 
 
-# Last, because they write the day anew.
-@pytest.mark.parametrize(
-    ("switch", "with_it"),
-    [("memory", "memory_product_count > 0"), ("attributes", r"prompt RLIKE ' \\((brand|colour|size|price) '")],
-)
-def test_an_ablation_runs_from_the_prompts_to_the_evaluation(demo, table, switch, with_it):
-    assert not table("prompts").where(with_it).isEmpty()
-    sets = [part for one in (f"paths.root={demo[0]}", *TINY, f"prompts.{switch}=false") for part in ("--set", one)]
-    steps = "build_prompts,train_llm,generate,recommend,evaluate"
-    ran = fashionrec("run", "--conf", str(ROOT / "conf/demo.yaml"), "--run-date", str(RUN_DATE), "--steps", steps, *sets)
-    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
-    assert table("prompts").where(with_it).isEmpty()
-    newest = max((demo[0] / "manifests" / str(RUN_DATE)).glob("*.json"), key=lambda path: path.stat().st_mtime)
-    assert [step["step"] for step in json.loads(newest.read_text())["steps"]] == steps.split(",")
-    assert not table("evaluations").isEmpty()
+# Last, because it writes the day anew. The model is the one that was trained: only its prompts differ.
+def test_each_ablation_changes_its_part_of_the_prompts_and_runs_to_the_evaluation(demo, table):
+    remembers, describes = "memory_product_count > 0", r"prompt RLIKE ' \\((brand|colour|size|price) '"
+
+    def ablated(switch: str, *steps: str) -> dict[str, bool]:
+        sets = (f"paths.root={demo[0]}", *TINY, f"prompts.{switch}=false")
+        fashionrec("run", "--conf", str(ROOT / "conf/demo.yaml"), "--run-date", str(RUN_DATE), "--steps", ",".join(steps), sets=sets)
+        newest = max((demo[0] / "manifests" / str(RUN_DATE)).glob("*.json"), key=lambda path: path.stat().st_mtime)
+        entries = json.loads(newest.read_text())["steps"]
+        assert [entry["step"] for entry in entries] == list(steps)
+        assert all(count > 0 for entry in entries for count in entry["rows_written"].values())
+        return prompts_hold()
+
+    def prompts_hold() -> dict[str, bool]:
+        return {name: not table("prompts").where(found).isEmpty() for name, found in (("memory", remembers), ("attributes", describes))}
+
+    def answered() -> set[str]:
+        return {row.fingerprint for row in table("generations").select("fingerprint").collect()}
+
+    before = answered()
+    assert prompts_hold() == {"memory": True, "attributes": True}
+    assert ablated("memory", "build_prompts") == {"memory": False, "attributes": True}
+    steps = ("build_prompts", "generate", "recommend", "evaluate")
+    assert ablated("attributes", *steps) == {"memory": True, "attributes": False}
+    assert answered() != before, "nothing was answered anew"
 
 
 def _conf_with_base(folder: Path, base: Path) -> Path:
