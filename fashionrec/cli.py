@@ -111,14 +111,14 @@ def _doctor(options: argparse.Namespace, console: Console) -> None:
 
 def _not_negative(text: str) -> int:
     """Return a whole number from 0; raise argparse's error otherwise."""
-    if not text.isdecimal():
+    if not text.isascii() or not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
     return int(text)
 
 
 def _positive(text: str) -> int:
     """Return a whole number from 1; raise argparse's error otherwise."""
-    if not text.isdecimal() or not int(text):
+    if not text.isascii() or not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
 

@@ -46,7 +46,9 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
         spark = builder.getOrCreate()
     except (PySparkException, Py4JJavaError) as error:
         why = error.java_exception.getMessage() if isinstance(error, Py4JJavaError) else str(error)
-        raise UserError(f"Spark did not start: {' '.join(str(why).split())}; look at the section spark of the settings") from None
+        options = settings.spark
+        chosen = f" with spark.master {options.master}, driver_memory {options.driver_memory} and java_options {options.java_options!r}"
+        raise UserError(f"Spark does not start{chosen if embedded else ''}: {' '.join(str(why).split())}") from None
     # Embedded, what fails is raised here and shown in one line; the JVM's copies of it would bury that line.
     spark.sparkContext.setLogLevel("FATAL" if embedded else "ERROR")
     return spark

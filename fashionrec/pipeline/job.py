@@ -88,11 +88,11 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_date(text: str) -> date:
-    """Return the date of YYYY-MM-DD; raise argparse's error otherwise, and where the days around it would leave the calendar."""
+    """Return the date of YYYY-MM-DD; raise argparse's error otherwise."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no date; write it as YYYY-MM-DD") from None
     if not _YEARS[0] <= day.year <= _YEARS[1]:
-        raise argparse.ArgumentTypeError(f"{text!r} lies outside the years {_YEARS[0]} to {_YEARS[1]}")
+        raise argparse.ArgumentTypeError(f"{text!r} is no date of a shop's log: its year is not {_YEARS[0]} to {_YEARS[1]}")
     return day
