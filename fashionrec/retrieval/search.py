@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fashionrec.candidates import Candidate, Retrieve, Retrieved
 from fashionrec.index_folders import slug
@@ -35,42 +37,48 @@ def open_category(folder: Path, category: str, *, encode: Encode, candidates: in
 
 
 def id_hits(index: CategoryIndex, known: Sequence[int | None], *, k: int) -> list[_Hits]:
-    """Return the neighbours of each generated item in the ID space, itself first; none for an ID that is no item of the category.
+    """Return the items in stock nearest to each generated item in the ID space, itself first; none for an ID of no item of the category.
 
     An untrained item has no neighbours but itself: it shares its vector with all others that training never saw.
     """
-    hits: list[_Hits] = [{} if row is None else {row: 1.0} for row in known]
+    hits: list[_Hits] = [{row: 1.0} if row is not None and row < index.in_stock_count else {} for row in known]
     asking = [place for place, row in enumerate(known) if row is not None and index.trained[row]]
     if asking:
         queries = np.stack([index.ids.reconstruct(known[place]) for place in asking])
-        for place, found in zip(asking, _search(index.ids, queries, k), strict=True):
+        for place, found in zip(asking, _search(index.ids, queries, k, index.in_stock_count), strict=True):
             hits[place] = {**hits[place], **{row: s for row, s in found.items() if row != known[place]}}
     return hits
 
 
 def title_hits(index: CategoryIndex, titles: Sequence[str | None], *, encode: Encode, k: int) -> list[_Hits]:
-    """Return the neighbours of each generated title in the title space; none where there is no title."""
+    """Return the items in stock nearest to each generated title in the title space; none where there is no title."""
     hits: list[_Hits] = [{} for _ in titles]
     given = [(place, title) for place, title in enumerate(titles) if title]
     if given:
-        found = _search(index.title, encode([title for _, title in given]), k)
+        found = _search(index.title, encode([title for _, title in given]), k, index.in_stock_count)
         for (place, _), near in zip(given, found, strict=True):
             hits[place] = near
     return hits
 
 
 def fuse(index: CategoryIndex, by_id: _Hits, by_title: _Hits, *, m: int, n: int) -> list[Candidate]:
-    """Return the mixup of two lists as candidates, without what is out of stock. The head of the ID list counts as found there."""
+    """Return the mixup of two lists as candidates. The head of the ID list counts as found there."""
     head = set(list(by_id)[:m])
     fused = []
     for row in mixup(list(by_id), list(by_title), m=m, n=n):
         source, hits = ("id", by_id) if row in head or row not in by_title else ("title", by_title)
-        if index.in_stock[row]:
-            fused.append(Candidate(index.item_ids[row], index.titles[row], source, hits[row]))
+        fused.append(Candidate(index.item_ids[row], index.titles[row], source, hits[row]))
     return fused
 
 
-def _search(index: "object", queries: np.ndarray, k: int) -> list[_Hits]:
-    similarity, rows = index.search(np.ascontiguousarray(queries), min(k, index.ntotal))  # type: ignore[attr-defined]
-    # Rounding takes a cosine a hair above 1.
-    return [dict(zip(r.tolist(), s.tolist(), strict=True)) for r, s in zip(rows, np.clip(similarity, -1, 1), strict=True)]
+def _search(index: Any, queries: NDArray[np.float32], k: int, in_stock_count: int) -> list[_Hits]:
+    """Return the nearest of the first `in_stock_count` rows for each query; none for a query that holds something that is no number."""
+    import faiss
+
+    if in_stock_count == 0:
+        return [{} for _ in queries]
+    in_stock = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, in_stock_count))  # type: ignore[call-arg]
+    similarity, rows = index.search(np.ascontiguousarray(queries), min(k, in_stock_count), params=in_stock)
+    # FAISS says -1 where it finds nothing. Rounding takes a cosine a hair above 1.
+    found = zip(rows.tolist(), np.clip(similarity, -1, 1).tolist(), strict=True)
+    return [{row: cosine for row, cosine in zip(*one, strict=True) if row >= 0} for one in found]

@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fashionrec.index_folders import slug
@@ -48,8 +49,8 @@ def test_every_item_of_each_category_is_found_by_its_own_vectors(built):
     folder, counts = built
     assert counts == {"Bags": (6, 2), "Shoes": (6, 2)}
     index = load_index(folder / slug("Shoes"))
-    assert index.item_ids == [f"Shoes{i}" for i in range(6)]
-    assert index.in_stock.tolist() == [True, True, False, True, True, True]
+    assert index.item_ids == [f"Shoes{i}" for i in (0, 1, 3, 4, 5, 2)]
+    assert index.in_stock_count == 5
     assert np.array_equal(vectors(index.title), on_circle(index.titles))
     _, nearest = index.title.search(on_circle(index.titles), 1)
     assert nearest[:, 0].tolist() == list(range(6))
@@ -60,9 +61,14 @@ def test_the_generated_item_comes_first_then_its_neighbours_by_title_without_wha
     retrieve = open_category(folder, "Bags", encode=on_circle, candidates=4, m=1)
     (answer,) = retrieve(["Bags3"], ["like 0"])
     assert answer.known_id
-    # Titles in order of nearness: 0, 1, 2 (not in stock), 3 (stands already).
-    assert [(c.item_id, c.source) for c in answer.candidates] == [("Bags3", "id"), ("Bags1", "title"), ("Bags0", "title")]
-    assert [c.similarity for c in answer.candidates] == pytest.approx([1, np.cos(np.radians(10)), 1], abs=1e-6)
+    # Titles in order of nearness: 0 (skipped by the mixup, so last), 1, 2 (not in stock), 3 (stands already), 4.
+    assert [(c.item_id, c.source) for c in answer.candidates] == [
+        ("Bags3", "id"),
+        ("Bags1", "title"),
+        ("Bags4", "title"),
+        ("Bags0", "title"),
+    ]
+    assert [c.similarity for c in answer.candidates] == pytest.approx([1, *np.cos(np.radians([10, 40, 0]))], abs=1e-6)
 
 
 def test_an_unknown_id_leaves_the_titles_and_a_missing_title_the_ids(built):
@@ -70,8 +76,47 @@ def test_an_unknown_id_leaves_the_titles_and_a_missing_title_the_ids(built):
     retrieve = open_category(folder, "Bags", encode=on_circle, candidates=3, m=1)
     unknown, untitled = retrieve(["Shoes1", "Bags0"], ["like 0", None])
     assert not unknown.known_id
-    assert [(c.item_id, c.source) for c in unknown.candidates] == [("Bags0", "title"), ("Bags1", "title")]
-    assert [(c.item_id, c.source) for c in untitled.candidates] == [("Bags0", "id"), ("Bags1", "id")]
+    assert [(c.item_id, c.source) for c in unknown.candidates] == [("Bags0", "title"), ("Bags1", "title"), ("Bags3", "title")]
+    assert [(c.item_id, c.source) for c in untitled.candidates] == [("Bags0", "id"), ("Bags1", "id"), ("Bags3", "id")]
+
+
+def test_an_answered_item_out_of_stock_leaves_before_the_lists_are_mixed(built):
+    retrieve = open_category(built[0], "Bags", encode=on_circle, candidates=3, m=1)
+    (answer,) = retrieve(["Bags2"], ["like 4"])
+    assert answer.known_id
+    # The head is one of its neighbours in stock, both of which are as near, and titles fill the list.
+    assert (answer.candidates[0].item_id in ("Bags1", "Bags3"), answer.candidates[0].source) == (True, "id")
+    assert [c.source for c in answer.candidates[1:]] == ["title", "title"]
+    assert "Bags2" not in [c.item_id for c in answer.candidates]
+
+
+@pytest.mark.parametrize(
+    ("in_stock", "length"), [(lambda number: number % 10 == 1, 20), (lambda number: False, 0)], ids=["a tenth", "none"]
+)
+def test_lists_are_full_where_little_is_in_stock_and_empty_where_nothing_is(tmp_path, in_stock, length):
+    rows = [{"item_id": f"{n:03}", "title": f"{n % 10}", "category": "Bags", "in_stock": in_stock(n)} for n in range(500)]
+    trained = np.ones(len(rows), bool)
+    indexes.write_category(pd.DataFrame(rows), tmp_path, id_vectors=lambda ids: (on_circle(ids), trained), encode=on_circle)
+    (answer,) = open_category(tmp_path, "Bags", encode=on_circle, candidates=20, m=1)(["007"], ["9"])
+    assert len(answer.candidates) == length
+    assert all(in_stock(int(candidate.item_id)) for candidate in answer.candidates)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0])
+def test_a_vector_that_is_none_is_refused_when_the_index_is_built(tmp_path, wrong):
+    def spoilt(texts):
+        found = on_circle(texts)
+        found[3] = wrong
+        return found
+
+    with pytest.raises(RetrievalError, match=r"index of Bags, title space: the vectors of 1 items \(Bags3\) are not of length 1"):
+        indexes.write_category(pd.DataFrame(ITEMS[:6]).assign(in_stock=True), tmp_path, id_vectors=id_vectors, encode=spoilt)
+
+
+def test_a_query_that_is_no_vector_finds_nothing(built):
+    retrieve = open_category(built[0], "Bags", encode=lambda texts: np.full((len(texts), 2), np.nan, np.float32), candidates=3, m=1)
+    (answer,) = retrieve(["unknown"], ["like 4"])
+    assert answer.candidates == []
 
 
 def test_an_untrained_item_is_near_nothing_but_itself(built):
@@ -122,8 +167,6 @@ def zero_the_vectors(folder, built):
 
 @pytest.mark.parametrize("damage", [cut, remove, swap_for_another_size, zero_the_vectors])
 def test_a_damaged_index_is_an_error_and_not_garbage(damage, built, tmp_path):
-    import pandas as pd
-
     frame = pd.DataFrame(ITEMS[:4])
     indexes.write_category(frame, tmp_path, id_vectors=id_vectors, encode=on_circle)
     folder = tmp_path / slug("Bags")
