@@ -3,7 +3,7 @@
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
-from fashionrec.ingest.text import clean_text
+from fashionrec.ingest.text import clean_text, without_markup
 from fashionrec.ingest.verdicts import first_reason
 from fashionrec.lake.spec import table_spec
 from fashionrec.sources.files import arrival_date, is_blank
@@ -28,7 +28,7 @@ _ANSWERABLE = r"^[A-Za-z0-9_-]{1,24}$"
 COLUMNS = tuple(name for name in table_spec("items").struct.names if name != "run_date")
 # A sign that no text has, and what shows that one of the texts that it joins is not clean, or blank.
 _BETWEEN = "\ue000"
-_UNCLEAN = rf"[\p{{Cc}}|]|[\p{{Z}}&&[^ ]]|  |(^|{_BETWEEN}) | ({_BETWEEN}|$)|(^|{_BETWEEN})({_BETWEEN}|$)"
+_UNCLEAN = rf"[\p{{Cc}}|&<]|[\p{{Z}}&&[^ ]]|  |(^|{_BETWEEN}) | ({_BETWEEN}|$)|(^|{_BETWEEN})({_BETWEEN}|$)"
 # No URL that mail clients open is longer.
 _LONGEST_URL = 2000
 
@@ -36,22 +36,22 @@ _LONGEST_URL = 2000
 def judge_catalog(raw: DataFrame, *, max_text_length: int) -> DataFrame:
     """Return every raw row with the columns of the table `items` and a verdict on the row by itself (`verdicts_among` gives the rest).
 
-    Texts that become part of prompts and answers (title, brand, colour, size, attributes) are cleaned to one line without '|'. Added are
-    `row` (a number of its own), `reason` (null for a valid row, otherwise one of REASONS), `raw` (the row as text, where it is rejected),
-    `file`, `arrival_date` and `unknown` (fields that the contract does not know).
+    Texts that become part of prompts and answers (title, brand, colour, size, attributes) are cleaned to one line without '|' and without
+    HTML's markup. Added are `row` (a number of its own), `reason` (null for a valid row, otherwise one of REASONS), `raw` (the row as text,
+    where it is rejected), `file`, `arrival_date` and `unknown` (fields that the contract does not know).
 
     Args:
         raw: rows of `sources.files.read_raw`; the folder's name in `_file` is the day of the catalogue.
         max_text_length: longest title, name or attribute, in characters.
     """
-    rows = raw.withColumns({"_title": clean_text("title"), "_date": f.col("first_available_date").try_cast("date")})
+    rows = raw.withColumns({"_title": clean_text(without_markup("title")), "_date": f.col("first_available_date").try_cast("date")})
     rows = rows.withColumn("reason", _reason(max_text_length))
     return rows.select(
         f.monotonically_increasing_id().alias("row"),
         f.trim("item_id").alias("item_id"),
         f.col("_title").alias("title"),
         f.trim("category").alias("category"),
-        *(clean_text(name).alias(name) for name in ("brand", "colour", "size")),
+        *(clean_text(without_markup(name)).alias(name) for name in ("brand", "colour", "size")),
         "price",
         f.when(~is_blank("currency"), f.trim("currency")).alias("currency"),
         f.coalesce("in_stock", f.lit(True)).alias("in_stock"),
@@ -83,7 +83,7 @@ def valid_items(judged: DataFrame) -> DataFrame:
 
 def _clean_attributes() -> Column:
     """Return the attributes with their values cleaned, without those of which nothing is left."""
-    cleaned = f.transform_values("attributes", lambda _, value: clean_text(value))
+    cleaned = f.transform_values("attributes", lambda _, value: clean_text(without_markup(value)))
     # Lambdas are interpreted: one look at all values together tells the many items that need none.
     values = f.array_join(f.map_values("attributes"), _BETWEEN, "")
     return f.when(values.rlike(_UNCLEAN), f.map_filter(cleaned, lambda _, value: value.isNotNull())).otherwise(f.col("attributes"))

@@ -56,6 +56,34 @@ def test_texts_are_one_line_without_bars_and_unknown_stock_counts_as_in_stock(ju
     assert [one.in_stock for one in row] == [True, False]
 
 
+def test_texts_are_read_as_a_browser_shows_them_and_no_decoding_brings_markup_back(judge):
+    shown = {
+        "Salt &amp; Pepper": "Salt & Pepper",
+        "H&M&#8217;s &eacute;t&eacute;": "H&M\u2019s \u00e9t\u00e9",
+        "Tom &amp;amp; Jerry": "Tom & Jerry",
+        "Mum&apos;s &quot;top&quot;": 'Mum\'s "top"',
+        "<b>Red</b><br/>dress": "Red dress",
+        "&lt;script&gt;x&lt;/script&gt;": "x",
+        "&amp;lt;i&amp;gt;x": "x",
+        "&amp;amp;lt;i&amp;amp;gt;x": "i&gt;x",
+        "Coat <img src=x onerror=": "Coat img src=x onerror=",
+        "Size < 40, a<b": "Size < 40, a b",
+        "A&#124;B&#7;C&nbsp;D": "A B C D",
+        "&#99999999; off": "&#99999999; off",
+        "R&D; more": "R&D; more",
+    }
+    items = [raw_item(f"i{n}", title=raw, brand=raw, attributes={"x": raw, "y": "plain"}) for n, raw in enumerate(shown)]
+    rows = {row.item_id: row for row in valid_items(judge(*items)).collect()}
+    for number, text in enumerate(shown.values()):
+        row = rows[f"i{number}"]
+        assert (row.title, row.brand, row.attributes) == (text, text, {"x": text, "y": "plain"})
+
+
+def test_a_title_of_markup_alone_is_blank(judge):
+    (row,) = judge(raw_item("a", title="<br> &nbsp;")).collect()
+    assert row.reason == "blank_title"
+
+
 def test_of_copies_the_same_one_stays(judge):
     cheap, dear = raw_item("a", price=1.0, attributes={"x": "1"}), raw_item("a", price=2.0, attributes={"x": "2"})
     for rows in ((cheap, dear), (dear, cheap)):
