@@ -31,6 +31,14 @@ hypothesis_settings.register_profile("tests", deadline=None)
 hypothesis_settings.load_profile("tests")
 
 
+# Files that take minutes begin first, or one worker would wait for the other's last one.
+_FOLDERS = ("pipeline", "models", "dags", "faults", "spark", "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _FOLDERS.index(item.path.relative_to(ROOT / "tests").parts[0]))
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     session = spark_session(load_settings(ROOT / "conf/test.yaml"), "fashionrec tests")
