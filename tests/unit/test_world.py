@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from fashionrec.characteristics.figures import PAPER
 from fashionrec.errors import UserError
 from fashionrec.lake.spec import table_spec
 from fashionrec.sources.world.shop import TABLE_1, make_table_1_world, make_world
@@ -231,3 +232,12 @@ def test_names_of_brands_are_all_different():
 def test_an_unknown_vertical_is_named(tmp_path):
     with pytest.raises(UserError, match="no vertical 'garden'; there are fashion, electronics, toys"):
         make_table_1_world(tmp_path / "i", tmp_path / "c", end_date=END, days=5, scale=0.001, seed=1, verticals=("garden",))
+
+
+def test_the_worlds_ratios_are_those_of_the_paper_with_which_the_characteristics_are_compared():
+    others = {name: vertical for name, vertical in VERTICALS.items() if name != FASHION}
+    assert {
+        "c1_turnover": {name: one.new_items for name, one in others.items()},
+        "c2_comparison": {name: one.actions for name, one in others.items()},
+        "c4_queries": {name: one.queries for name, one in others.items()},
+    } == PAPER
