@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +30,13 @@ class ModelError(UserError):
 
 @dataclass(frozen=True)
 class ModelVersion:
+    """A registered training: `trained_for` is the run date whose tables it learnt from."""
+
     name: str
     version: str
     folder: Path
     sha256: str
+    trained_for: date
 
     @property
     def label(self) -> str:
@@ -71,6 +75,7 @@ class ModelRegistry:
         metrics: Mapping[str, float],
         inputs: Mapping[str, Any],
         *,
+        trained_for: date,
         curves: Mapping[str, Curve] | None = None,
     ) -> ModelVersion:
         """Register a trained folder, with parameters, metrics, curves, inputs and file hash, as the next version; it is the challenger."""
@@ -96,11 +101,11 @@ class ModelRegistry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         sha256 = folder_hash(folder)
-        tags = {"sha256": sha256, **{f"input.{key}": str(value) for key, value in inputs.items()}}
+        tags = {"sha256": sha256, "trained_for": str(trained_for), **{f"input.{key}": str(value) for key, value in inputs.items()}}
         version = client.create_model_version(name, f"file://{folder}", run.info.run_id, tags=tags)
         client.set_registered_model_alias(name, "challenger", version.version)
         client.set_terminated(run.info.run_id)
-        return ModelVersion(name, str(version.version), folder, sha256)
+        return ModelVersion(name, str(version.version), folder, sha256, trained_for)
 
     def refuse(self, version: ModelVersion, why: str) -> None:
         """Keep with a version why it did not become champion."""
@@ -132,9 +137,11 @@ class ModelRegistry:
         if version is None:
             raise ModelError(f"model {name}: none is registered under {self.root}; run the training step first")
         folder = Path(str(version.source).removeprefix("file://"))
-        if not folder.is_dir() or folder_hash(folder) != version.tags["sha256"]:
-            raise ModelError(f"model {name}@{version.version}: files under {folder} are missing or changed since training; train again")
-        return ModelVersion(name, str(version.version), folder, version.tags["sha256"])
+        if not folder.is_dir() or folder_hash(folder) != version.tags["sha256"] or "trained_for" not in version.tags:
+            raise ModelError(
+                f"model {name}@{version.version}: files under {folder} are missing or changed since training, or it was registered by an older fashionrec; train again"
+            )
+        return ModelVersion(name, str(version.version), folder, version.tags["sha256"], date.fromisoformat(version.tags["trained_for"]))
 
     def _aliased(self, name: str, alias: str) -> Any:
         from mlflow.exceptions import MlflowException

@@ -1,7 +1,7 @@
 """What a step is, and the run of one: the only way in which it reads and writes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
@@ -9,7 +9,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.lake import tables
 from fashionrec.lake.spec import table_spec
-from fashionrec.pipeline.models import ModelVersion
+from fashionrec.pipeline.models import ModelError, ModelVersion
 from fashionrec.pipeline.workspace import Workspace
 from fashionrec.quality import check_rows, require_passed
 from fashionrec.reports.quality import write_quality
@@ -130,9 +130,23 @@ class StepRun:
         return outcome.row_count
 
     def model(self, name: str) -> ModelVersion:
-        """Return the champion of a model; raise ModelError where none was trained yet, or its files changed since."""
+        """Return the champion of a model.
+
+        One that learnt from later days than the run's may know what was bought then. Where the settings allow it all the same, a warning
+        and the version's name, which stands in every row that is made with it, say so.
+
+        Raises:
+            ModelError: none was trained yet, its files changed since, or it was trained for a later date than the run's.
+        """
         self._declared(f"model/{name}", "reads")
-        return self.workspace.models.champion(name)
+        champion = self.workspace.models.champion(name)
+        if champion.trained_for <= self.run_date:
+            return champion
+        later = f"{champion.label} was trained for {champion.trained_for}, later than this run's {self.run_date}"
+        if not self.settings.release.allow_newer:
+            raise ModelError(f"{later}, so it may know what was bought since; --set release.allow_newer=true uses it all the same")
+        self.warnings.append(f"{later}: release.allow_newer is set")
+        return replace(champion, version=f"{champion.version}+newer")
 
     def _declared(self, name: str, side: str) -> None:
         if name not in getattr(self.step, side):

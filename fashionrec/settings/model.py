@@ -222,6 +222,10 @@ class Retrieval(Section):
     mixup_m: NotNegative
 
 
+class Release(Section):
+    allow_newer: bool
+
+
 class Recommend(Section):
     per_category: Positive
 
@@ -259,6 +263,7 @@ class Settings(Section):
     embeddings: Embeddings
     generation: Generation
     retrieval: Retrieval
+    release: Release
     recommend: Recommend
     campaign: Campaign
     evaluate: Evaluate

@@ -15,7 +15,7 @@ from fashionrec.llm.base import LanguageModelError
 from fashionrec.pipeline.models import ModelError, ModelVersion
 from fashionrec.pipeline.steps.llm import _engine_config, generate_answers, train_llm
 from fashionrec.prompts.answer import answer_regex
-from tests.builders import run_of, workspace_in
+from tests.builders import RUN_DATE, run_of, workspace_in
 from tests.models.conftest import LAYERS
 from tests.models.shop import World
 
@@ -188,7 +188,7 @@ def test_an_adapter_is_served_beside_the_base_that_it_was_trained_on(run_in, tin
     def config_beside(base):
         llm = run.settings.llm.model_copy(update={"base": base})
         run.workspace = replace(run.workspace, settings=run.settings.model_copy(update={"llm": llm}))
-        return _engine_config(run, ModelVersion("llm", "7", tmp_path, ""))
+        return _engine_config(run, ModelVersion("llm", "7", tmp_path, "", RUN_DATE))
 
     moved = llama.model_copy(update={"path": f"/elsewhere/{Path(llama.path).name}"})
     for base, served in ((llama, llama.path), (qwen, llama.path), (moved, moved.path)):

@@ -10,6 +10,7 @@ import pytest
 from fashionrec.errors import UserError
 from fashionrec.pipeline.steps import embeddings, promote, recommend
 from fashionrec.settings import load_settings
+from tests.builders import RUN_DATE
 from tests.models.shop import ITEMS, World, examples, pseudonym
 
 PATHS = list(examples())
@@ -62,6 +63,21 @@ def test_both_models_are_registered_with_what_they_were_made_from(world):
     assert figures["id_examples"] == figures["title_pairs"] == 40
     assert 0 <= figures["id_validation_recall_at_10"] <= 1
     assert world.entries["train_embeddings"]["warnings"] == []
+
+
+def test_of_two_spaces_none_is_promoted_where_one_fails(world, monkeypatch):
+    serving = {name: world.workspace().models.champion(name) for name in ("id", "title")}
+
+    def train(name, inputs, folder, settings, base):
+        if name == "title":
+            raise UserError("model title: out of memory")
+        shutil.copytree(serving[name].folder, folder, dirs_exist_ok=True)
+        return json.loads((folder / "card.json").read_text())
+
+    monkeypatch.setattr(embeddings, "train_in_own_process", train)
+    with pytest.raises(UserError, match="out of memory"):
+        world.step("train_embeddings")
+    assert {name: world.workspace().models.champion(name) for name in serving} == serving
 
 
 def test_indexes_hold_every_item(world):
@@ -147,7 +163,7 @@ def register(world, base, name):
     folder = registry.new_folder("llm", name)
     shutil.copytree(base.path, folder / "merged")
     (folder / "card.json").write_text(json.dumps({"base": base.model_dump(mode="json")}))
-    return registry.register("llm", folder, {}, {"loss_after": 1.0}, {})
+    return registry.register("llm", folder, {}, {"loss_after": 1.0}, {}, trained_for=RUN_DATE)
 
 
 def tags(world, version):

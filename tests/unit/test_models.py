@@ -1,8 +1,11 @@
 """The registry hands out the champion, and only with the files that were registered."""
 
+from datetime import timedelta
+
 import pytest
 
 from fashionrec.pipeline.models import ModelError, ModelRegistry
+from tests.builders import RUN_DATE, run_of, workspace_in
 
 
 @pytest.fixture
@@ -13,7 +16,9 @@ def registry(tmp_path):
 def trained(registry, run_id, text):
     folder = registry.new_folder("llm", run_id)
     (folder / "weights.txt").write_text(text)
-    version = registry.register("llm", folder, {"rank": 16}, {"loss_after": 0.4}, {"prompts": 3}, curves={"loss": [(1, 0.9), (2, 0.5)]})
+    version = registry.register(
+        "llm", folder, {"rank": 16}, {"loss_after": 0.4}, {"prompts": 3}, trained_for=RUN_DATE, curves={"loss": [(1, 0.9), (2, 0.5)]}
+    )
     if not registry.has_champion("llm"):
         registry.promote(version, "the first")
     return version
@@ -28,6 +33,17 @@ def test_a_new_version_is_challenger_until_it_is_promoted(registry):
     assert champion.label == "llm@2"
     assert (champion.folder / "weights.txt").read_text() == "new"
     assert registry._client.get_model_version("llm", "2").tags["why_champion"] == "better by 3%"
+
+
+def test_a_run_of_an_older_day_refuses_a_champion_that_was_trained_later_unless_told(tmp_path):
+    older = {"run_date": RUN_DATE - timedelta(days=9)}
+    trained(workspace_in(tmp_path, None).models, "a", "x")
+    assert run_of(workspace_in(tmp_path, None)).model("llm").label == "llm@1"
+    with pytest.raises(ModelError, match=r"llm@1 was trained for 2026-03-01, later than this run's 2026-02-20.*release\.allow_newer=true"):
+        run_of(workspace_in(tmp_path, None, **older)).model("llm")
+    run = run_of(workspace_in(tmp_path, None, "release.allow_newer=true", **older))
+    assert run.model("llm").label == "llm@1+newer"
+    assert run.warnings == ["llm@1 was trained for 2026-03-01, later than this run's 2026-02-20: release.allow_newer is set"]
 
 
 def test_a_version_keeps_how_its_loss_fell(registry):

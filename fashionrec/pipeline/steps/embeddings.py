@@ -3,6 +3,8 @@
 import time
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
@@ -21,7 +23,7 @@ _PICTURED = 2000  # items in the report's pictures of the spaces
 
 
 def train_embeddings(run: StepRun) -> None:
-    """Export examples and titles, train each model in a process of its own, register both."""
+    """Export examples and titles, train each model in a process of its own; register and promote both, or none where one fails."""
     sequences, items = run.read("sequences"), run.read("items")
     settings = run.settings
     inputs = run.staging("embeddings")
@@ -33,7 +35,16 @@ def train_embeddings(run: StepRun) -> None:
     )
     for name, frame in exports.items():
         frame.write.mode("overwrite").parquet(f"{inputs}/{name}")
-    _write_report(run, items, {name: _train(run, name, inputs) for name in _NAMES})
+    fitted = {name: _train(run, name, inputs) for name in _NAMES}
+    trained = {name: _register(run, name, fitted[name]) for name in _NAMES}
+    _write_report(run, items, trained)
+
+
+class _Fitted(NamedTuple):
+    folder: Path
+    params: Mapping[str, Any]
+    card: Mapping[str, Any]
+    seconds: float
 
 
 def _write_report(run: StepRun, items: DataFrame, models: Mapping[Name, Trained]) -> None:
@@ -54,7 +65,7 @@ def _write_report(run: StepRun, items: DataFrame, models: Mapping[Name, Trained]
     run.figures["page_kib"] = page.stat().st_size // 1024
 
 
-def _train(run: StepRun, name: Name, inputs: str) -> Trained:
+def _train(run: StepRun, name: Name, inputs: str) -> _Fitted:
     settings = run.settings.embeddings
     folder = run.workspace.models.new_folder(name, run.run_id)
     start = time.monotonic()
@@ -66,11 +77,16 @@ def _train(run: StepRun, name: Name, inputs: str) -> Trained:
         params["pairs"] = card["pairs"]
         if card["pairs"] != "searches":
             run.warnings.append(f"no search led to a purchase: model title learnt from {card['pairs']} instead of queries")
-    version = run.workspace.models.register(name, folder, params, card["metrics"], run.versions_read)
-    run.workspace.models.promote(version, "the newest: the spaces are trained anew with the catalogue")
     shown = ("pairs", "examples", "loss", "validation_recall_at_10")
     run.figures |= {f"{name}_{key}": round(card["metrics"][key], 4) for key in shown if key in card["metrics"]}
-    return Trained(name, version.version, folder, version.sha256, params, card, seconds)
+    return _Fitted(folder, params, card, seconds)
+
+
+def _register(run: StepRun, name: Name, fitted: _Fitted) -> Trained:
+    models, metrics = run.workspace.models, fitted.card["metrics"]
+    version = models.register(name, fitted.folder, fitted.params, metrics, run.versions_read, trained_for=run.run_date)
+    models.promote(version, "the newest: the spaces are trained anew with the catalogue")
+    return Trained(name, version.version, fitted.folder, version.sha256, fitted.params, fitted.card, fitted.seconds)
 
 
 STEPS: tuple[Step, ...] = (

@@ -126,8 +126,9 @@ def _register(run: StepRun, folder: Path, trained: dict[str, Any], seconds: floa
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     params = {key: value for key, value in run.settings.llm.model_dump(mode="json").items() if key != "base"}
     params["base"] = run.settings.llm.base.path
-    curve = [(int(row["step"]), row["loss"]) for row in trained["history"]]
-    version = run.workspace.models.register("llm", folder, params, metrics, run.versions_read, curves={"loss": curve})
+    curves = {"loss": [(int(row["step"]), row["loss"]) for row in trained["history"]]}
+    models = run.workspace.models
+    version = models.register("llm", folder, params, metrics, run.versions_read, trained_for=run.run_date, curves=curves)
     run.figures |= {name: metrics[name] for name in _SHOWN if name in metrics}
     return Trained("llm", version.version, folder, version.sha256, params, card, seconds)
 
