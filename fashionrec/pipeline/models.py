@@ -139,7 +139,8 @@ class ModelRegistry:
         folder = Path(str(version.source).removeprefix("file://"))
         if not folder.is_dir() or folder_hash(folder) != version.tags["sha256"] or "trained_for" not in version.tags:
             raise ModelError(
-                f"model {name}@{version.version}: files under {folder} are missing or changed since training, or it was registered by an older fashionrec; train again"
+                f"model {name}@{version.version}: files under {folder} are missing or changed since training, or an older fashionrec "
+                "registered it; train again"
             )
         return ModelVersion(name, str(version.version), folder, version.tags["sha256"], date.fromisoformat(version.tags["trained_for"]))
 
