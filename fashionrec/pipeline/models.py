@@ -1,5 +1,6 @@
 """The model registry: MLflow, with files that lie beside it and a hash over them."""
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -57,8 +58,16 @@ class ModelRegistry:
 
         for talkative in ("alembic", "mlflow"):  # every table of a new database is a line
             logging.getLogger(talkative).setLevel(logging.WARNING)
-        Path(self.root).mkdir(parents=True, exist_ok=True)
-        return MlflowClient(self.tracking_uri or f"sqlite:///{self.root}/mlflow.db")
+        root = Path(self.root)
+        root.mkdir(parents=True, exist_ok=True)
+        if self.tracking_uri:
+            return MlflowClient(self.tracking_uri)
+        # The first to use the database makes its tables; another at the same time would fail halfway through making them again.
+        with (root / ".mlflow.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+            client.search_experiments(max_results=1)
+        return client
 
     def new_folder(self, name: str, run_id: str) -> Path:
         """Return an empty folder that a training run may fill before it is registered."""
@@ -85,6 +94,8 @@ class ModelRegistry:
         client = self._client
         experiment = client.get_experiment_by_name("fashionrec")
         experiment_id = experiment.experiment_id if experiment else client.create_experiment("fashionrec", f"file://{self.root}/artifacts")
+        if experiment and experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment_id)
         run = client.create_run(experiment_id, run_name=name)
         now = int(time.time() * 1000)
         points = [Metric(key, value, now, step) for key, curve in (curves or {}).items() for step, value in curve]
@@ -101,7 +112,14 @@ class ModelRegistry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         sha256 = folder_hash(folder)
-        tags = {"sha256": sha256, "trained_for": str(trained_for), **{f"input.{key}": str(value) for key, value in inputs.items()}}
+        # Below the root, which may be another one when the version is read: it may have moved, or be mounted elsewhere.
+        place = str(folder.relative_to(self.root))
+        tags = {
+            "sha256": sha256,
+            "trained_for": str(trained_for),
+            "folder": place,
+            **{f"input.{key}": str(value) for key, value in inputs.items()},
+        }
         version = client.create_model_version(name, f"file://{folder}", run.info.run_id, tags=tags)
         client.set_registered_model_alias(name, "challenger", version.version)
         client.set_terminated(run.info.run_id)
@@ -136,12 +154,11 @@ class ModelRegistry:
         version = self._aliased(name, alias)
         if version is None:
             raise ModelError(f"model {name}: none is registered under {self.root}; run the training step first")
-        folder = Path(str(version.source).removeprefix("file://"))
-        if not folder.is_dir() or folder_hash(folder) != version.tags["sha256"] or "trained_for" not in version.tags:
-            raise ModelError(
-                f"model {name}@{version.version}: files under {folder} are missing or changed since training, or an older fashionrec "
-                "registered it; train again"
-            )
+        if not version.tags.keys() >= {"sha256", "trained_for", "folder"}:
+            raise ModelError(f"model {name}@{version.version}: an older fashionrec registered it; train again")
+        folder = Path(self.root) / version.tags["folder"]
+        if not folder.is_dir() or folder_hash(folder) != version.tags["sha256"]:
+            raise ModelError(f"model {name}@{version.version}: files under {folder} are missing or changed since training; train again")
         return ModelVersion(name, str(version.version), folder, version.tags["sha256"], date.fromisoformat(version.tags["trained_for"]))
 
     def _aliased(self, name: str, alias: str) -> Any:

@@ -1,5 +1,7 @@
 """The registry hands out the champion, and only with the files that were registered."""
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -72,3 +74,26 @@ def test_changed_or_missing_files_are_refused(registry, harm):
     weights.write_text("bad") if harm == "change" else weights.unlink()
     with pytest.raises(ModelError, match="missing or changed since training"):
         registry.champion("llm")
+
+
+def test_a_folder_that_moved_with_its_database_serves_as_before(registry, tmp_path):
+    trained(registry, "a", "weights")
+    (tmp_path / "models").rename(tmp_path / "elsewhere")
+    champion = ModelRegistry(str(tmp_path / "elsewhere"), "").champion("llm")
+    assert champion.folder == tmp_path / "elsewhere/llm/a"
+    assert (champion.folder / "weights.txt").read_text() == "weights"
+
+
+def test_a_training_is_registered_although_somebody_deleted_the_experiment(registry):
+    trained(registry, "a", "old")
+    experiment = registry._client.get_experiment_by_name("fashionrec")
+    registry._client.delete_experiment(experiment.experiment_id)
+    assert trained(registry, "b", "new").label == "llm@2"
+
+
+def test_processes_that_use_a_new_database_at_once_all_find_it(tmp_path):
+    code = "import sys; from fashionrec.pipeline.models import ModelRegistry; print(ModelRegistry(sys.argv[1], '').has_champion('llm'))"
+    command = [sys.executable, "-c", code, str(tmp_path / "models")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    ended = [(*process.communicate(), process.returncode) for process in processes]
+    assert [(out, status) for out, _, status in ended] == [("False\n", 0)] * 3, ended
