@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -39,12 +40,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _FOLDERS.index(item.path.relative_to(ROOT / "tests").parts[0]))
 
 
+# Compiling a plan for a handful of rows costs a third of all CPU time. The demo, submitted jobs and killed runs have compiled plans.
+_INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+
+@contextmanager
+def compiled_plans(session: SparkSession) -> Iterator[None]:
+    """Let a session compile plans while the block runs, as it does outside of the tests."""
+    for key in _INTERPRETED:
+        session.conf.unset(key)
+    try:
+        yield
+    finally:
+        for key, value in _INTERPRETED.items():
+            session.conf.set(key, value)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     session = spark_session(load_settings(ROOT / "conf/test.yaml"), "fashionrec tests")
-    # Compiling a plan for a handful of rows costs a third of all CPU time. The demo and the jobs of tests/pipeline run compiled plans.
-    session.conf.set("spark.sql.codegen.wholeStage", "false")
-    session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+    for key, value in _INTERPRETED.items():
+        session.conf.set(key, value)
     yield session
     session.stop()
 

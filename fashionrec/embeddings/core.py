@@ -143,9 +143,8 @@ def rank_targets(model: Core, examples: pd.DataFrame, items: pd.DataFrame, rows:
         for start in range(0, len(places), size):
             part = places[start : start + size]
             scores = sessions[part] @ candidates.T
-            target_scores = np.take_along_axis(
-                scores, np.searchsorted(distinct, rows_of(examples.target_item_id.iloc[part], rows))[:, None], axis=1
-            )
+            targets = np.searchsorted(distinct, rows_of(examples.target_item_id.iloc[part], rows))
+            target_scores = np.take_along_axis(scores, targets[:, None], axis=1)
             ranks[part] = ((~(scores < target_scores)) * counts).sum(1)
     return ranks
 

@@ -63,8 +63,6 @@ def one_line_errors() -> Iterator[None]:
             raise
         sys.exit(f"error: {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
-        # Spark's gateway would log that its calls were cut.
-        logging.disable()
         sys.stderr.write("interrupted: tables of unfinished steps are as they were\n")
         sys.exit(_INTERRUPTED)
 

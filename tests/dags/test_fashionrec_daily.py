@@ -88,7 +88,6 @@ def run_dag(home: Path, root: Path, *arguments: str, real: str) -> Ran:
         STAND_IN_CALLS=str(calls),
         STAND_IN_FOR=str(SPARK_SUBMIT),
         STAND_IN_REAL=real,
-        STAND_IN_FAILS="",
     )
     return Ran(ran.returncode, ran.stdout + ran.stderr, [json.loads(line) for line in calls.read_text().splitlines()], root)
 

@@ -3,15 +3,12 @@
 from datetime import UTC, datetime
 from io import StringIO
 
-from pyspark.sql.functions import lit
 from rich.console import Console
 
-from fashionrec.lake.spec import table_spec
-from fashionrec.lake.tables import replace_days
 from fashionrec.pipeline.registry import step_named
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.workspace import Workspace
-from tests.builders import RUN_DATE, action, table_rows, workspace_in
+from tests.builders import RUN_DATE, action, put, table_rows, workspace_in
 
 NOUNS, COLOURS = {"Bags": "tote", "Shoes": "boot"}, ("red", "blue", "green", "black")
 ITEMS = [
@@ -62,12 +59,8 @@ class World:
         return workspace_in(self.folder, self.spark, *SMALL, *overrides)
 
     def write(self, table, *rows):
-        # Without the gate, which has tests of its own and takes seconds.
-        frame, spec = table_rows(self.spark, table, *rows), table_spec(table)
-        if spec.kind == "daily":
-            frame = frame.withColumn("run_date", lit(RUN_DATE))
         days = [row.get("event_date", RUN_DATE) for row in rows]
-        replace_days(frame, self.workspace().path("lake", table), spec, days, {}, {})
+        put(self.workspace(), table, table_rows(self.spark, table, *rows), days=days)
 
     def step(self, name, *overrides):
         manifest = run_steps(self.workspace(*overrides), [step_named(name)], Console(file=StringIO()))

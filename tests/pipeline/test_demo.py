@@ -16,7 +16,7 @@ from fashionrec import cli
 from fashionrec.commands import demo as demo_command
 from fashionrec.lake.spec import table_specs
 from fashionrec.pipeline.registry import STEPS
-from tests.conftest import ROOT, RUN_DATE, TINY
+from tests.conftest import ROOT, RUN_DATE, TINY, compiled_plans
 
 COMMAND = str(ROOT / ".venv" / "bin" / "fashionrec")
 # As the session that stands was started.
@@ -37,7 +37,7 @@ def fashionrec(*arguments: str, sets: tuple[str, ...] = ()) -> None:
 def demo(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Return the root of a finished demo and what it printed."""
     root, printed = tmp_path_factory.mktemp("demo"), io.StringIO()
-    with redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
+    with redirect_stdout(printed), pytest.MonkeyPatch.context() as patch, compiled_plans(spark):
         patch.setattr(demo_command, "DAYS", 20)
         # The demo trains without rounds of hard prompts; their page is to be seen here.
         fashionrec("demo", "--users", "20", sets=(f"paths.root={root}", *TINY, "llm.max_steps=2", "llm.hard_rate=0.2"))
