@@ -6,9 +6,9 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +45,21 @@ class ModelVersion:
 
 
 @dataclass(frozen=True)
+class Record:
+    """What the registry keeps of a version for people, whatever became of its files."""
+
+    version: str
+    trained_for: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    inputs: Mapping[str, str]
+    state: str
+    why: str
+
+
+@dataclass(frozen=True)
 class ModelRegistry:
-    """Versions of the models `llm`, `id` and `title`; the alias champion is what a daily run uses."""
+    """Versions of models by name; the alias champion is what a daily run uses, challenger the newest."""
 
     root: str
     tracking_uri: str
@@ -130,9 +143,14 @@ class ModelRegistry:
         self._client.set_model_version_tag(version.name, version.version, "why_not_champion", why)
 
     def promote(self, version: ModelVersion, why: str) -> None:
-        """Make a version the champion, and keep with it why."""
-        self._client.set_model_version_tag(version.name, version.version, "why_champion", why)
-        self._client.set_registered_model_alias(version.name, "champion", version.version)
+        """Make a version the champion, and keep with it why, and with the one that it follows until when that was champion."""
+        name, client = version.name, self._client
+        before = self._aliased(name, "champion")
+        if before:
+            client.set_model_version_tag(name, before.version, "champion_until", datetime.now(UTC).isoformat(timespec="microseconds"))
+        client.delete_model_version_tag(name, version.version, "why_not_champion")
+        client.set_model_version_tag(name, version.version, "why_champion", why)
+        client.set_registered_model_alias(name, "champion", version.version)
 
     def has_champion(self, name: str) -> bool:
         """Return whether any version is champion."""
@@ -144,30 +162,85 @@ class ModelRegistry:
         Raises:
             ModelError: no version is registered, or files are missing or changed.
         """
-        return self._checked(name, "champion")
+        return self._checked(name, self._aliased(name, "champion"))
 
     def challenger(self, name: str) -> ModelVersion:
         """Return the newest version, which may be the champion; as `champion` does."""
-        return self._checked(name, "challenger")
+        return self._checked(name, self._aliased(name, "challenger"))
 
-    def _checked(self, name: str, alias: str) -> ModelVersion:
+    def version(self, name: str, number: str) -> ModelVersion:
+        """Return a version by its number; as `champion` does."""
+        return self._checked(f"{name}@{number}", self._found(self._client.get_model_version, name, number))
+
+    def aliased(self, name: str, alias: str) -> ModelVersion | None:
+        """Return the champion or the challenger, its files unchecked: they may be what has to be replaced. None where there is none."""
         version = self._aliased(name, alias)
-        if version is None:
-            raise ModelError(f"model {name}: none is registered under {self.root}; run the training step first")
-        if not version.tags.keys() >= {"sha256", "trained_for", "folder"}:
-            raise ModelError(f"model {name}@{version.version}: an older fashionrec registered it; train again")
-        folder = Path(self.root) / version.tags["folder"]
-        if not folder.is_dir() or folder_hash(folder) != version.tags["sha256"]:
-            raise ModelError(f"model {name}@{version.version}: files under {folder} are missing or changed since training; train again")
-        return ModelVersion(name, str(version.version), folder, version.tags["sha256"], date.fromisoformat(version.tags["trained_for"]))
+        return self._as_registered(version) if version else None
+
+    def former_champion(self, name: str) -> ModelVersion | None:
+        """Return the last champion before the present one, files unchecked; None where there is none.
+
+        One that was refused since, as a rollback refuses what it leaves, is none: going back twice goes further back.
+        """
+        present = self._aliased(name, "champion")
+        former = [
+            version
+            for version in self._versions(name)
+            if "champion_until" in version.tags
+            and "why_not_champion" not in version.tags
+            and (present is None or version.version != present.version)
+        ]
+        return self._as_registered(max(former, key=lambda version: version.tags["champion_until"])) if former else None
+
+    def history(self, name: str) -> list[Record]:
+        """Return what is kept of every version, the newest first."""
+        numbers = {alias: found.version for alias in ("champion", "challenger") if (found := self._aliased(name, alias))}
+        return [self._record(version, numbers) for version in self._versions(name)]
+
+    def _record(self, version: Any, numbers: Mapping[str, Any]) -> Record:
+        """Return what is kept of a version; `numbers` are those of the champion and the challenger."""
+        tags, run = version.tags, self._client.get_run(version.run_id)
+        why, why_not, until = (tags.get(key, "") for key in ("why_champion", "why_not_champion", "champion_until"))
+        if version.version == numbers.get("champion"):
+            state = "serves"
+        elif why_not:
+            state, why = f"rolled back {until[:10]}" if until else "refused", why_not
+        elif until:
+            state = f"was champion until {until[:10]}"
+        else:
+            state = "candidate" if version.version == numbers.get("challenger") else "never judged"
+        inputs = {key.removeprefix("input."): value for key, value in sorted(tags.items()) if key.startswith("input.")}
+        return Record(str(version.version), tags.get("trained_for", ""), run.data.params, run.data.metrics, inputs, state, why)
+
+    def _checked(self, wanted: str, found: Any) -> ModelVersion:
+        if found is None:
+            raise ModelError(f"model {wanted}: none is registered under {self.root}; run the training step first")
+        version = self._as_registered(found)
+        if not version.folder.is_dir() or folder_hash(version.folder) != version.sha256:
+            raise ModelError(f"model {version.label}: files under {version.folder} are missing or changed since training; train again")
+        return version
+
+    def _as_registered(self, version: Any) -> ModelVersion:
+        tags = version.tags
+        if not tags.keys() >= {"sha256", "trained_for", "folder"}:
+            raise ModelError(f"model {version.name}@{version.version}: an older fashionrec registered it; train again")
+        folder = Path(self.root) / tags["folder"]
+        return ModelVersion(version.name, str(version.version), folder, tags["sha256"], date.fromisoformat(tags["trained_for"]))
+
+    def _versions(self, name: str) -> list[Any]:
+        found = self._client.search_model_versions(f"name='{name}'")
+        return sorted(found, key=lambda version: int(version.version), reverse=True)
 
     def _aliased(self, name: str, alias: str) -> Any:
+        return self._found(self._client.get_model_version_by_alias, name, alias)
+
+    def _found(self, ask: Callable[[str, str], Any], name: str, key: str) -> Any:
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._client.get_model_version_by_alias(name, alias)
+            return ask(name, key)
         except MlflowException as error:
-            # Of a model, or of an alias, that is not there. A server that does not answer must not look like that.
+            # Of a model, a version or an alias that is not there. A server that does not answer must not look like that.
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             return None
