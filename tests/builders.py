@@ -19,7 +19,7 @@ from fashionrec.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_DATE = date(2026, 3, 1)
-_EVERYTHING = (*(spec.table for spec in table_specs()), *(f"model/{name}" for name in ("llm", "id", "title")))
+_EVERYTHING = (*(spec.table for spec in table_specs()), *(f"model/{name}" for name in ("llm", "id", "title")), "release")
 # For tests of functions that take the run of a step, whatever they read and write.
 ANY_STEP = Step("test", _EVERYTHING, _EVERYTHING, lambda run: None, "A step that may touch everything.")
 _NUMBERS = count(1)

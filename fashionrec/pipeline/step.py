@@ -9,7 +9,9 @@ from pyspark.sql import functions as f
 
 from fashionrec.lake import tables
 from fashionrec.lake.spec import table_spec
-from fashionrec.pipeline.models import ModelError, ModelVersion
+from fashionrec.pipeline import releases
+from fashionrec.pipeline.models import ModelError, ModelRegistry, ModelVersion
+from fashionrec.pipeline.releases import Release
 from fashionrec.pipeline.workspace import Workspace
 from fashionrec.quality import check_rows, require_passed
 from fashionrec.reports.quality import write_quality
@@ -18,7 +20,7 @@ from fashionrec.settings import Settings
 
 @dataclass(frozen=True)
 class Step:
-    """One arrow of the flow: a job, a task of the DAG. `reads` and `writes` name tables, `raw/...`, `model/...` and `indexes`."""
+    """One arrow of the flow: a job, a task of the DAG. `reads` and `writes` name tables, raw/..., model/..., release and indexes."""
 
     name: str
     reads: tuple[str, ...]
@@ -140,13 +142,42 @@ class StepRun:
         """
         self._declared(f"model/{name}", "reads")
         champion = self.workspace.models.champion(name)
-        if champion.trained_for <= self.run_date:
-            return champion
-        later = f"{champion.label} was trained for {champion.trained_for}, later than this run's {self.run_date}"
+        return replace(champion, version=f"{champion.version}+newer") if self._is_newer(champion) else champion
+
+    def release(self) -> Release:
+        """Return the release that serves.
+
+        One that learnt from later days than the run's may know what was bought then. Where the settings allow it all the same, a warning
+        and the release's label, which stands in every row that is made with it, say so.
+
+        Raises:
+            ModelError: none serves yet, files of a part changed since, or it was trained for a later date than the run's.
+        """
+        return self._seen(releases.serving)
+
+    def candidate(self) -> Release:
+        """Return the newest release, which may be the one that serves; as `release` does."""
+        return self._seen(releases.candidate)
+
+    def newest(self, name: str) -> ModelVersion:
+        """Return the newest version of a model, to make a release of; raise ModelError where none was trained or its files changed."""
+        self._declared(f"model/{name}", "reads")
+        return self.workspace.models.challenger(name)
+
+    def _seen(self, find: Callable[[ModelRegistry], Release]) -> Release:
+        self._declared("release", "reads")
+        found = find(self.workspace.models)
+        return replace(found, newer=self._is_newer(found))
+
+    def _is_newer(self, trained: ModelVersion | Release) -> bool:
+        """Return whether it was trained for a later date than the run's, and warn; raise ModelError unless the settings allow it."""
+        if trained.trained_for <= self.run_date:
+            return False
+        later = f"{trained.label} was trained for {trained.trained_for}, later than this run's {self.run_date}"
         if not self.settings.release.allow_newer:
             raise ModelError(f"{later}, so it may know what was bought since; --set release.allow_newer=true uses it all the same")
         self.warnings.append(f"{later}: release.allow_newer is set")
-        return replace(champion, version=f"{champion.version}+newer")
+        return True
 
     def _declared(self, name: str, side: str) -> None:
         if name not in getattr(self.step, side):

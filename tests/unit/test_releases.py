@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 
+from fashionrec.lake.tables import LakeError
 from fashionrec.pipeline import releases
 from fashionrec.pipeline.models import ModelError, ModelRegistry, folder_hash
-from tests.builders import RUN_DATE
+from fashionrec.pipeline.step import Step
+from tests.builders import RUN_DATE, run_of, workspace_in
 
 MEND = r"train again, or let another release serve: fashionrec release rollback \(or promote VERSION\)"
 
@@ -220,3 +222,31 @@ def test_a_folder_that_moved_with_its_database_serves_as_before(models, tmp_path
     release = releases.serving(ModelRegistry(str(tmp_path / "elsewhere"), ""))
     assert release.version.folder == tmp_path / "elsewhere/release/a"
     assert release.parts["llm"].folder == tmp_path / "elsewhere/llm/a"
+
+
+def test_a_run_of_an_older_day_refuses_a_release_that_was_trained_later_unless_told(tmp_path):
+    older = {"run_date": RUN_DATE - timedelta(days=9)}
+    models = workspace_in(tmp_path, None).models
+    promoted(models, "a")
+    run = run_of(workspace_in(tmp_path, None))
+    assert (run.release().label, run.candidate().label, run.warnings) == ("release@1", "release@1", [])
+    run = run_of(workspace_in(tmp_path, None, **older))
+    for use in (run.release, run.candidate):
+        with pytest.raises(ModelError, match=r"release@1 was trained for 2026-03-01, later than this run's 2026-02-20.*allow_newer=true"):
+            use()
+    run = run_of(workspace_in(tmp_path, None, "release.allow_newer=true", **older))
+    assert run.release().label == "release@1+newer"
+    assert run.warnings == ["release@1 was trained for 2026-03-01, later than this run's 2026-02-20: release.allow_newer is set"]
+    releases.promote(models, run.candidate(), "its number is the registered one")
+    assert releases.serving(models).label == "release@1"
+
+
+def test_a_step_uses_only_the_releases_and_models_that_it_declares(tmp_path):
+    workspace = workspace_in(tmp_path, None)
+    promoted(workspace.models, "a")
+    trained(workspace.models, "id", "b")
+    assert run_of(workspace).newest("id").label == "id@2"
+    run = run_of(workspace, Step("blind", (), (), lambda run: None, "A step that declares nothing."))
+    for use in (run.release, run.candidate, lambda: run.newest("id")):
+        with pytest.raises(LakeError, match=r"step blind uses (release|model/id) without declaring it in its reads"):
+            use()
