@@ -1,4 +1,4 @@
-"""The command for people: fashionrec demo | run | import | world | show | memory | tables | pseudonym | doctor."""
+"""The command for people: fashionrec demo | run | release | import | world | show | memory | tables | pseudonym | doctor."""
 
 import argparse
 import json
@@ -7,11 +7,12 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from fashionrec.commands import demo, doctor, show, tables
+from fashionrec.commands import demo, doctor, release, show, tables
 from fashionrec.commands.data_dictionary import data_dictionary
 from fashionrec.commands.memory import memory
 from fashionrec.memory.normalise import normalise_text
@@ -19,7 +20,7 @@ from fashionrec.pipeline.console import open_console
 from fashionrec.pipeline.job import OneLineParser, add_run_arguments, add_settings_arguments, one_line_errors, parse_date
 from fashionrec.pipeline.registry import STEPS, select_steps
 from fashionrec.pipeline.runner import run_steps
-from fashionrec.pipeline.workspace import Workspace, open_newest, open_workspace
+from fashionrec.pipeline.workspace import Workspace, open_models, open_newest, open_workspace
 from fashionrec.settings import Settings, load_settings, settings_hash
 from fashionrec.sources.importers import importers
 
@@ -46,6 +47,22 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     console.print(Text(f"settings {settings_hash(settings)}: {json.dumps(settings.model_dump(mode='json'))}"), soft_wrap=True)
     workspace = open_workspace(settings, options.run_date)
     show.summary(workspace, run_steps(workspace, steps, console), console)
+
+
+def _list_releases(options: argparse.Namespace, console: Console) -> None:
+    release.list_releases(open_models(_settings(options)), console)
+
+
+def _show_release(options: argparse.Namespace, console: Console) -> None:
+    release.show(open_models(_settings(options)), str(options.version) if options.version else None, console)
+
+
+def _promote_release(options: argparse.Namespace, console: Console) -> None:
+    release.promote(open_models(_settings(options)), str(options.version), console)
+
+
+def _roll_back_release(options: argparse.Namespace, console: Console) -> None:
+    release.rollback(open_models(_settings(options)), console)
 
 
 def _import(options: argparse.Namespace, console: Console) -> None:
@@ -159,8 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="fashionrec", description="Daily fashion recommendations from interaction logs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Command, about: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=about, description=about)
+    def add(name: str, command: Command, about: str, to: Any = commands) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = to.add_parser(name, help=about, description=about)
         sub.set_defaults(command=command)
         return sub
 
@@ -174,6 +191,17 @@ def _parser() -> argparse.ArgumentParser:
     add_run_arguments(one)
     one.add_argument("--steps", default="", metavar="A,B", help=f"only these, in the order of the flow: {names}")
     one.add_argument("--skip", default="", metavar="A,B", help="all but these")
+
+    about = "List the releases, show one, or let another one serve."
+    verbs = commands.add_parser("release", help=about, description=about).add_subparsers(required=True, metavar="VERB")
+    add("list", _list_releases, "List the releases: parts, figures, which one serves and why.", verbs)
+    one = add("show", _show_release, "Show one release: its parts with their hashes, tables, figures and why.", verbs)
+    one.add_argument("version", nargs="?", type=_positive, metavar="VERSION", help="its number (default: the one that serves)")
+    one = add("promote", _promote_release, "Let a release serve from the next run on.", verbs)
+    one.add_argument("version", type=_positive, metavar="VERSION", help="its number")
+    add("rollback", _roll_back_release, "Let the release serve that did before the present one.", verbs)
+    for one in verbs.choices.values():
+        add_settings_arguments(one)
 
     one = add("import", _import, "Turn a public data set in its original files into the raw contract.")
     about = "; ".join(f"{name}: {one.about}" for name, one in importers().items())

@@ -27,7 +27,7 @@ class Workspace:
 
     @cached_property
     def models(self) -> ModelRegistry:
-        return ModelRegistry(self.path("models"), self.settings.mlflow.tracking_uri)
+        return open_models(self.settings)
 
     @property
     def synthetic(self) -> bool:
@@ -58,6 +58,11 @@ class Workspace:
         """Return a table as a run of the date may see it (see `lake.tables.read_table`)."""
         frame, _ = tables.read_table(self.spark, self.path("lake", table), table_spec(table), self.run_date)
         return frame
+
+
+def open_models(settings: Settings) -> ModelRegistry:
+    """Return the registry of a shop's models; it needs no Spark."""
+    return ModelRegistry(settings.paths.locate("models"), settings.mlflow.tracking_uri)
 
 
 def open_workspace(settings: Settings, run_date: date) -> Workspace:

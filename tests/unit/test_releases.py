@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from fashionrec import cli
 from fashionrec.lake.tables import LakeError
 from fashionrec.pipeline import releases
 from fashionrec.pipeline.models import ModelError, ModelRegistry, folder_hash
 from fashionrec.pipeline.step import Step
-from tests.builders import RUN_DATE, run_of, workspace_in
+from tests.builders import ROOT, RUN_DATE, run_of, workspace_in
 
 MEND = r"train again, or let another release serve: fashionrec release rollback \(or promote VERSION\)"
 
@@ -250,3 +251,100 @@ def test_a_step_uses_only_the_releases_and_models_that_it_declares(tmp_path):
     for use in (run.release, run.candidate, lambda: run.newest("id")):
         with pytest.raises(LakeError, match=r"step blind uses (release|model/id) without declaring it in its reads"):
             use()
+
+
+@pytest.fixture
+def command(tmp_path, capsys, monkeypatch):
+    """Return a function that runs `fashionrec release ...` in the test's folder and returns what it prints and its exit status or error."""
+    monkeypatch.setenv("COLUMNS", "240")
+
+    def run(*arguments):
+        conf = ("--conf", str(ROOT / "conf/test.yaml"), "--set", f"paths.root={tmp_path}")
+        try:
+            cli.main(["release", *arguments, *conf])
+        except SystemExit as end:
+            return capsys.readouterr().out, end.code
+        return capsys.readouterr().out, 0
+
+    return run
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return workspace_in(tmp_path, None).models
+
+
+def test_the_list_shows_which_release_serves_of_what_and_why(shop, command):
+    promoted(shop, "a", "b")
+    parts = {"llm": trained(shop, "llm", "c"), "id_serving": trained(shop, "id", "c")}
+    refused = made(shop, "c", parts=parts, metrics={"ndcg_at_10": 0.38312, "seconds": 7.0})
+    releases.refuse(shop, refused, "[red]worse[/red] by 3%")
+    made(shop, "d", parts=parts)
+    out, status = command("list")
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert status == 0
+    assert [line[:5] for line in lines] == [
+        ["4", "2026-03-01", "id_serving=id@2 llm@2", "", "candidate"],
+        ["3", "2026-03-01", "id_serving=id@2 llm@2", "ndcg_at_10 0.3831", "refused"],
+        ["2", "2026-03-01", "id@1 llm@1", "", "serves"],
+        ["1", "2026-03-01", "id@1 llm@1", "", lines[3][4]],
+    ]
+    assert lines[3][4].startswith("was champion until 20")
+    assert [line[5] for line in lines] == ["", "[red]worse[/red] by 3%", "better than before b", "better than before a"]
+
+
+def test_a_narrow_list_leaves_nothing_out(shop, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    made(shop, "a", parts={"title_serving": trained(shop, "title")}, metrics={"recall_at_10": 0.5})
+    out, _ = command("list")
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert ["".join(column) for column in zip(*cells, strict=True)][2:4] == ["title_serving=title@1", "recall_at_100.5"]
+
+
+def test_show_shows_the_release_that_serves_or_the_one_that_is_asked_for(shop, command):
+    releases.promote(shop, made(shop, "a", metrics={"mrr": 0.25, "seconds": 7.0}), "[b]the first[/b]")
+    made(shop, "b")
+    out, status = command("show")
+    part = shop.version("llm", "1")
+    assert (out.splitlines()[:2], status) == (["release@1, trained for 2026-03-01: serves", "why: [b]the first[/b]"], 0)
+    assert f"llm: llm@1, trained for 2026-03-01, sha256 {part.sha256}" in out.splitlines()
+    assert out.splitlines()[-2:] == ["tables: items 4, prompts 7", "figures: mrr 0.25, seconds 7"]
+    assert command("show", "2")[0].startswith("release@2, trained for 2026-03-01: candidate\nwhy: -\n")
+
+
+def test_promote_and_rollback_say_what_serves_from_the_next_run_on(shop, command):
+    promoted(shop, "a", "b")
+    assert command("promote", "1") == ("release@1 serves now: the next run uses it\n", 0)
+    assert releases.serving(shop).label == "release@1"
+    assert command("rollback") == ("release@2 serves again: the next run uses it\n", 0)
+    assert releases.serving(shop).label == "release@2"
+    assert command("rollback") == (
+        "",
+        "error: no release to go back to served before release@2; fashionrec release promote VERSION lets any other serve",
+    )
+
+
+def test_a_release_with_a_broken_part_is_not_promoted(shop, command):
+    harm(made(shop, "a").parts["fusion"])
+    out, error = command("promote", "1")
+    assert out == ""
+    assert error.startswith("error: release@1, part fusion: model fusion@1: files under ")
+    assert not shop.has_champion("release")
+
+
+@pytest.mark.parametrize("verb", [["list"], ["show"], ["show", "7"], ["promote", "7"], ["rollback"]])
+def test_without_releases_each_verb_is_one_line_and_starts_no_spark(command, verb, monkeypatch):
+    monkeypatch.setattr("pyspark.sql.SparkSession.Builder.getOrCreate", lambda _: pytest.fail("Spark was started"))
+    out, error = command(*verb)
+    assert out == ""
+    assert error.startswith("error: ")
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize("arguments", [[], ["promote"], ["promote", "newest"], ["show", "0"], ["undo"]])
+def test_a_bad_argument_is_one_line(capsys, arguments):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["release", *arguments])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fashionrec release")
