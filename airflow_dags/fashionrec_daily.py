@@ -19,8 +19,8 @@ or not at all, so clearing the task (and what comes after it) is always safe.
 |---|---|---|
 | `ingest_*` | everybody downstream; yesterday's feed stays | are the raw folder and the pseudonyms' key there? what is in `quarantine`? |
 | `build_*`, `index_queries`, `look_up_queries` | today's prompts | the table and column that the error names |
-| `train_*` | nobody today: the champion of before stays | the loss in the log, the GPU's memory |
-| `promote_llm` | nobody: the champion of before stays | the engine's line in the log |
+| `train_*` | nobody today: the release of before stays | the loss in the log, the GPU's memory |
+| `promote_release` | nobody: the release of before stays | `fashionrec release list`, the engine's line in the log |
 | `generate` | today's recommendations | is the GPU held by another job? |
 | `recommend`, `publish_campaign` | today's e-mails; yesterday's rows expire | the gate's line in the log |
 | `evaluate`, `analyze_characteristics`, `monitor` | nobody today; no report | the table that the error names |
@@ -42,7 +42,7 @@ OVERRIDES = os.environ.get("FASHIONREC_SET", "").split()
 # The date whose logs are complete: the start of the interval, unless a trigger names another.
 RUN_DATE = "{{ (dag_run.conf or {}).get('run_date') or (data_interval_start | ds) }}"
 
-# Each job and the jobs whose tables it reads; promote_llm also waits for the GPU that generate holds.
+# Each job and the jobs whose tables it reads.
 AFTER = {
     "ingest_catalog": [],
     "ingest_interactions": ["ingest_catalog"],
@@ -53,12 +53,13 @@ AFTER = {
     "build_prompts": ["build_sequences", "look_up_queries"],
     "train_llm": ["build_prompts"],
     "train_embeddings": ["ingest_catalog", "build_sequences"],
-    "generate": ["build_prompts", "train_llm"],
-    "build_indexes": ["ingest_catalog", "train_embeddings"],
-    "recommend": ["ingest_interactions", "ingest_catalog", "generate", "build_indexes", "train_embeddings"],
+    "train_fusion": ["build_prompts", "look_up_queries", "train_llm", "train_embeddings"],
+    "promote_release": ["train_fusion"],
+    "generate": ["build_prompts", "promote_release"],
+    "build_indexes": ["ingest_interactions", "ingest_catalog", "promote_release"],
+    "recommend": ["build_sequences", "look_up_queries", "generate", "build_indexes", "promote_release"],
     "publish_campaign": ["ingest_interactions", "ingest_catalog", "recommend"],
-    "promote_llm": ["build_prompts", "build_sequences", "build_indexes", "train_llm", "train_embeddings", "generate"],
-    "evaluate": ["build_sequences", "generate", "build_indexes", "train_embeddings"],
+    "evaluate": ["build_prompts", "build_sequences", "look_up_queries", "generate", "promote_release"],
     "analyze_characteristics": ["ingest_interactions", "ingest_catalog"],
     "monitor": ["recommend", "publish_campaign", "evaluate", "analyze_characteristics"],
 }

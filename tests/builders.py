@@ -19,7 +19,8 @@ from fashionrec.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_DATE = date(2026, 3, 1)
-_EVERYTHING = (*(spec.table for spec in table_specs()), *(f"model/{name}" for name in ("llm", "id", "title")), "release")
+_MODELS = ("llm", "id", "title", "id_serving", "title_serving", "fusion", "release")
+_EVERYTHING = (*(spec.table for spec in table_specs()), *(f"model/{name}" for name in _MODELS), "release")
 # For tests of functions that take the run of a step, whatever they read and write.
 ANY_STEP = Step("test", _EVERYTHING, _EVERYTHING, lambda run: None, "A step that may touch everything.")
 _NUMBERS = count(1)
@@ -60,7 +61,9 @@ def table_rows(spark: SparkSession, table: str, *rows: dict[str, Any], **shared:
     schema = t.StructType([t.StructField(field.name, field.dataType) for field in spec.struct if field.name != "run_date"])
     full = [{**plain, **shared, **row} for row in rows]
     if table == "sequences":
-        full = [{**row, "split_by_time": row["split"]} if row["split_by_time"] == "x" else row for row in full]
+        usual = [{"split_by_time": row["split"], "horizon": "overnight" if row["split"] == "score" else "in_session"} for row in full]
+        named = [{**shared, **row} for row in rows]
+        full = [{**row, **fields, **given} for row, fields, given in zip(full, usual, named, strict=True)]
     return spark.createDataFrame([tuple(row[c.name] for c in columns) for row in full], schema)
 
 

@@ -33,7 +33,7 @@ def summary(workspace: Workspace, manifest: Mapping[str, Any], console: Console)
 
 def example_users(workspace: Workspace, count: int) -> list[str]:
     """Return users of the date with an answer from the model, in the order of their names."""
-    users = workspace.read("recommendations").where("source <> 'popular'").select("user_id").distinct()
+    users = workspace.read("recommendations").where("NOT startswith(source, 'popularity')").select("user_id").distinct()
     return [row.user_id for row in users.orderBy("user_id").limit(count).collect()]
 
 

@@ -6,11 +6,18 @@ from pyspark.sql import functions as f
 
 def training_inputs(sequences: DataFrame, items: DataFrame, *, max_actions: int, session_gap_minutes: int) -> dict[str, DataFrame]:
     """Return what the training processes read, by the name of its Parquet folder."""
+    # The row of an example that ends the evening before holds nothing that its whole path lacks.
+    sequences = sequences.where("horizon = 'in_session' OR split = 'score'")
     return {
         "examples": core_examples(sequences, max_actions=max_actions),
         "pairs": title_pairs(sequences, session_gap_minutes=session_gap_minutes),
         "items": catalogue_titles(items),
     }
+
+
+def with_all_purchases(sequences: DataFrame) -> DataFrame:
+    """Return the paths with what was held out among the training examples: what serves has learnt every purchase."""
+    return sequences.withColumn("split", f.when(f.col("split").isin("validation", "test"), "train").otherwise(f.col("split")))
 
 
 def core_examples(sequences: DataFrame, *, max_actions: int) -> DataFrame:

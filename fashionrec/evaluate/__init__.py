@@ -1,1 +1,1 @@
-"""Metrics, protocols, baselines and reports."""
+"""The evaluation: protocols, and the rows that are compared."""

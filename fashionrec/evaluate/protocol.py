@@ -1,152 +1,136 @@
-"""Leave-one-out evaluation: the last purchase of each test path is ranked among ALL items of its category (paper section 5.1)."""
+"""The evaluation: purchases that were hidden, ranked among ALL items of their category on sale that day (paper section 5.1)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
-from fashionrec.evaluate.metrics import Floats, ndcg_at_k, recall_at_k, reciprocal_rank
-from fashionrec.evaluate.rows import NO_ITEMS, SERVED, Answers, Batch, Catalogue, CategoryItems, rank_batch
+from fashionrec.metrics import interval, ndcg_at_k, recall_at_k, reciprocal_rank, resampled_sums
 from fashionrec.prompts.answer import SEPARATOR
+from fashionrec.retrieval.candidates import SOURCES
+from fashionrec.retrieval.fusion import FUSION, MIXUP, SERVED, WITHOUT_LLM
 
-# Scores held at once in one matrix of (batch, items): 64 MiB of float32.
-_MATRIX_CELLS = 2**24
-_RANKED = (
-    "example_id string, category string, method string, recall double, ndcg double, reciprocal_rank double, item_count long, "
-    "target_known boolean, id_known boolean, readable boolean"
+# What is mailed, and what it is compared with.
+METHODS = (SERVED, WITHOUT_LLM, MIXUP, *SOURCES)
+# leave_one_out: the last purchase of every path. by_time: of these, the purchases of the newest days. another_day: of these, the purchases
+# before which nothing else was done that day.
+PROTOCOLS = ("leave_one_out", "by_time", "another_day")
+_SUMS = (
+    "category string, protocol string, horizon string, method string, metric string, value double, examples long, items long, "
+    "sums array<double>, draws array<double>"
 )
 
 
-def answered_examples(generations: DataFrame, sequences: DataFrame) -> DataFrame:
-    """Return every generated answer to an example with a known target: example_id, category, target_item_id, item_id, title, session.
-
-    `item_id` and `title` are none where the answer could not be read; `session` holds the IDs of the items clicked or bought before the
-    target, oldest to newest.
-    """
-    touched = f.filter("actions", lambda action: action["item_id"].isNotNull())
-    sessions = sequences.select("example_id", f.transform(touched, lambda action: action["item_id"]).alias("session"))
-    answers = generations.where("target_item_id IS NOT NULL").select("example_id", "category", "target_item_id", "item_id", "title")
-    return answers.join(sessions, "example_id", "left")
+def methods_for(serves: str) -> tuple[str, ...]:
+    """Return the rows of the evaluation; the learnt list has one of its own where it does not serve."""
+    return METHODS if serves == FUSION else (SERVED, FUSION, *METHODS[1:])
 
 
-def train_purchases(sequences: DataFrame) -> DataFrame:
-    """Return category, item_id, purchase_count: how often an item is the target of a TRAIN example, the popularity that baselines may know.
+def test_paths(sequences: DataFrame) -> DataFrame:
+    """Return the test paths of both horizons with `protocols`, those that they belong to."""
+    is_by_time = f.col("split_by_time") == "test"
+    touched = f.exists("actions", lambda action: action["event_at"] >= f.date_trunc("day", "target_at"))
+    is_another_day = (f.size("actions") > 0) & ~touched
+    names = [
+        f.lit("leave_one_out"),
+        f.when(is_by_time, "by_time"),
+        f.when((f.col("horizon") == "in_session") & is_another_day, "another_day"),
+    ]
+    tested = sequences.where("split = 'test'")
+    return tested.withColumn("protocols", f.array_compact(f.array(*names)))
 
-    Validation and test targets are nobody's training data, so they are not counted. As in every leave-one-out protocol, a train purchase
-    may be later than another user's test purchase.
-    """
-    return (
-        sequences.where("split = 'train'")
-        .groupBy("category", f.col("target_item_id").alias("item_id"))
-        .agg(f.count("*").alias("purchase_count"))
-    )
 
+def metric_sums(ranked: DataFrame, *, k: int) -> DataFrame:
+    """Return per category, protocol, horizon, method and metric what the rows of `evaluations` are made of, from ranked targets.
 
-def rank_examples(
-    examples: DataFrame,
-    *,
-    load: Callable[[str], CategoryItems | None],
-    encode: Callable[[list[str]], Floats],
-    encode_sessions: Callable[[list[list[str]]], Floats],
-    purchases: Mapping[str, Mapping[str, int]],
-    m: int,
-    k: int,
-) -> DataFrame:
-    """Return one row per test example and method: recall, ndcg, reciprocal_rank, item_count, target_known, id_known, readable.
-
-    Args:
-        examples: see `answered_examples`.
-        load: gives a category's items, none where all have left the catalogue; called in Spark's workers, once per task and category.
-        encode: gives titles' vectors, (titles, dim) float32; called in Spark's workers.
-        encode_sessions: gives the vectors in the ID space of sessions (not empty), (sessions, dim) float32; called in Spark's workers.
-        purchases: per category, training purchases by item.
-        m: length of the mixup's head.
-        k: cut of recall and NDCG.
+    `value` is the sum over examples, `sums` the same in bootstrap samples of shoppers, `draws` how many examples each sample has.
     """
 
-    def rank(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        held: dict[str, Catalogue] = {}
-        for batch in batches:
-            for category, rows in batch.groupby("category", sort=True):
-                name = str(category)
-                if name not in held:
-                    held.clear()  # rows come sorted by category: one is held at a time
-                    held[name] = Catalogue(load(name) or NO_ITEMS, purchases.get(name, {}))
-                yield from _rank_category(rows, held[name], encode, encode_sessions, m, k)
+    def of_category(rows: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame(list(_sums(rows, k)), columns=[column.split()[0] for column in _SUMS.split(", ")])
 
-    spread = examples.repartitionByRange("category", "example_id").sortWithinPartitions("category", "example_id")
-    return spread.mapInPandas(rank, _RANKED)
+    return ranked.groupBy("category").applyInPandas(of_category, _SUMS)
 
 
-def _rank_category(
-    rows: pd.DataFrame,
-    catalogue: Catalogue,
-    encode: Callable[[list[str]], Floats],
-    encode_sessions: Callable[[list[list[str]]], Floats],
-    m: int,
-    k: int,
-) -> Iterator[pd.DataFrame]:
-    size = max(1, _MATRIX_CELLS // max(1, catalogue.item_count))
-    for start in range(0, len(rows), size):
-        part = rows.iloc[start : start + size]
-        columns = {name: [None if pd.isna(value) else str(value) for value in part[name]] for name in part.columns.drop("session")}
-        sessions = [[] if session is None else list(session) for session in part.session]
-        target, answer = catalogue.positions(columns["target_item_id"]), catalogue.positions(columns["item_id"])
-        has_title = np.array([title is not None for title in columns["title"]])
-        has_session = np.array([bool(session) for session in sessions])
-        title_vectors = np.zeros((len(part), catalogue.titles.dim), np.float32)
-        session_vectors = np.zeros((len(part), catalogue.ids.dim), np.float32)
-        if has_title.any() and catalogue.item_count:
-            title_vectors[has_title] = encode([title for title in columns["title"] if title is not None])
-        if has_session.any() and catalogue.item_count:
-            session_vectors[has_session] = encode_sessions([session for session in sessions if session])
-        last = catalogue.positions([session[-1] if session else None for session in sessions])
-        batch = Batch(target, last, Answers(answer, has_title, title_vectors), has_session, session_vectors)
-        ranks = rank_batch(catalogue, batch, m=m)
-        for method, of_method in ranks.items():
-            yield pd.DataFrame(
-                {
-                    "example_id": columns["example_id"],
-                    "category": columns["category"],
-                    "method": method,
-                    "recall": recall_at_k(of_method, k),
-                    "ndcg": ndcg_at_k(of_method, k),
-                    "reciprocal_rank": reciprocal_rank(of_method),
-                    "item_count": catalogue.item_count,
-                    "target_known": target >= 0,
-                    "id_known": answer >= 0,
-                    "readable": [item_id is not None for item_id in columns["item_id"]],
-                }
-            )
+def _sums(rows: pd.DataFrame, k: int) -> Iterable[tuple[Any, ...]]:
+    category = str(rows.category.iloc[0])
+    ranks = rows.pivot(index="example_id", columns="method", values="rank")
+    examples = rows.drop_duplicates("example_id").set_index("example_id").loc[ranks.index]
+    figures = {f"recall@{k}": recall_at_k(ranks.to_numpy(), k), f"ndcg@{k}": ndcg_at_k(ranks.to_numpy(), k)}
+    figures["mrr"] = reciprocal_rank(ranks.to_numpy())
+    for protocol in PROTOCOLS:
+        belongs = np.array([protocol in names for names in examples.protocols], bool)
+        for horizon in ("in_session", "overnight"):
+            at = np.flatnonzero(belongs & (examples.horizon == horizon).to_numpy())
+            if not len(at):
+                continue
+            users = examples.user.to_numpy()[at].astype(np.int64).view(np.uint64)
+            values = np.concatenate([value[at] for value in figures.values()], axis=1)
+            sums = resampled_sums(users, np.concatenate([values, np.ones((len(at), 1))], axis=1))
+            columns = ((metric, place) for metric in figures for place in range(len(ranks.columns)))
+            for number, (metric, place) in enumerate(columns):
+                value = float(figures[metric][at, place].sum())
+                items = int(examples.item_count.to_numpy()[at].max())
+                yield (
+                    *(category, protocol, horizon, ranks.columns[place], metric, value, len(at), items),
+                    *(sums[:, number].tolist(), sums[:, -1].tolist()),
+                )
 
 
-def metric_rows(ranked: DataFrame, *, k: int) -> DataFrame:
-    """Return the rows of the table evaluations from those of `rank_examples`: each category, and "all" with every example counted once.
+def metric_rows(sums: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the rows of the table evaluations from those of `metric_sums`: each category, and "all" with every example counted once.
 
     The item count of "all" is that of its largest category: every example is ranked within its own.
     """
-    names = {f"recall@{k}": "recall", f"ndcg@{k}": "ndcg", "mrr": "reciprocal_rank"}
-    means = [f.struct(f.lit(name).alias("metric"), f.round(f.avg(column), 9).alias("value")) for name, column in names.items()]
-    counted = (
-        ranked.unionByName(ranked.withColumn("category", f.lit("all")))
-        .groupBy("category", "method")
-        .agg(f.array(*means).alias("metrics"), f.count("*").alias("example_count"), f.max("item_count").alias("item_count"))
-    )
-    return counted.select("category", "method", f.inline("metrics"), "example_count", "item_count")
+    held: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in sums:
+        for category in (row["category"], "all"):
+            key = (row["protocol"], row["horizon"], category, row["method"], row["metric"])
+            total = held.setdefault(key, {"value": 0.0, "examples": 0, "items": 0, "sums": 0.0, "draws": 0.0})
+            total["value"] += row["value"]
+            total["examples"] += row["examples"]
+            total["items"] = max(total["items"], row["items"])
+            total["sums"] = total["sums"] + np.array(row["sums"])
+            total["draws"] = total["draws"] + np.array(row["draws"])
+    rows = []
+    for (protocol, horizon, category, method, metric), total in held.items():
+        # The same samples for both: what is left is the difference between the lists.
+        gains = held[protocol, horizon, category, SERVED, metric]["sums"] - total["sums"]
+        low, high = interval(total["sums"], total["draws"])
+        gain_low, gain_high = (None, None) if method == SERVED else interval(gains, total["draws"])
+        rows.append(
+            {
+                "protocol": protocol,
+                "horizon": horizon,
+                "category": category,
+                "method": method,
+                "metric": metric,
+                "value": round(total["value"] / total["examples"], 9),
+                "low": round(low, 9),
+                "high": round(high, 9),
+                "gain_low": gain_low if gain_low is None else round(gain_low, 9),
+                "gain_high": gain_high if gain_high is None else round(gain_high, 9),
+                "example_count": total["examples"],
+                "item_count": total["items"],
+            }
+        )
+    return rows
 
 
 def coverage(ranked: DataFrame) -> dict[str, float]:
-    """Return what the metrics stand on: test_examples; of them targets_missing (left the catalogue), answers_malformed, ids_unknown."""
-    target_known, id_known, readable = map(f.col, ("target_known", "id_known", "readable"))
+    """Return what the metrics stand on: test_examples (of both horizons); of them targets_missing (no item of the category, or bought
+    before where that is excluded), answers_missing (no answer that could be read) and ids_unknown."""
+    target_known, id_known, parsed = map(f.col, ("target_known", "id_known", "parsed"))
     counts = (
         ranked.where(f.col("method") == SERVED)
         .agg(
             f.count("*").alias("test_examples"),
             f.count_if(~target_known).alias("targets_missing"),
-            f.count_if(~readable).alias("answers_malformed"),
-            f.count_if(readable & ~id_known).alias("ids_unknown"),
+            f.count_if(~parsed).alias("answers_missing"),
+            f.count_if(parsed & ~id_known).alias("ids_unknown"),
         )
         .first()
     )

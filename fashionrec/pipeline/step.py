@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
@@ -76,6 +76,13 @@ class StepRun:
         frame, self.rows_read[table] = tables.read_table(self.spark, path, table_spec(table), self.run_date, version)
         return frame
 
+    def snapshots(self, table: str, *, days: int) -> DataFrame:
+        """Return the rows of a daily table of the run date and the `days` before it, pinned like those of `read`."""
+        self.read(table)
+        first = self.run_date - timedelta(days=days)
+        reader = self.spark.read.format("delta").option("versionAsOf", self.versions_read[table])
+        return reader.load(self.workspace.path("lake", table)).where(f.col("run_date").between(first, self.run_date))
+
     def so_far(self, table: str) -> DataFrame:
         """Return all rows of a table that this step itself adds to, of all days; none where it does not exist yet."""
         self._declared(table, "writes")
@@ -131,19 +138,6 @@ class StepRun:
         self.rows_written[table] = self.rows_written.get(table, 0) + outcome.row_count
         return outcome.row_count
 
-    def model(self, name: str) -> ModelVersion:
-        """Return the champion of a model.
-
-        One that learnt from later days than the run's may know what was bought then. Where the settings allow it all the same, a warning
-        and the version's name, which stands in every row that is made with it, say so.
-
-        Raises:
-            ModelError: none was trained yet, its files changed since, or it was trained for a later date than the run's.
-        """
-        self._declared(f"model/{name}", "reads")
-        champion = self.workspace.models.champion(name)
-        return replace(champion, version=f"{champion.version}+newer") if self._is_newer(champion) else champion
-
     def release(self) -> Release:
         """Return the release that serves.
 
@@ -153,10 +147,13 @@ class StepRun:
         Raises:
             ModelError: none serves yet, files of a part changed since, or it was trained for a later date than the run's.
         """
+        # Who decides which one serves reads what it writes.
+        self._declared("release", "writes" if "release" in self.step.writes else "reads")
         return self._seen(releases.serving)
 
     def candidate(self) -> Release:
         """Return the newest release, which may be the one that serves; as `release` does."""
+        self._declared("model/release", "reads")
         return self._seen(releases.candidate)
 
     def newest(self, name: str) -> ModelVersion:
@@ -165,7 +162,6 @@ class StepRun:
         return self.workspace.models.challenger(name)
 
     def _seen(self, find: Callable[[ModelRegistry], Release]) -> Release:
-        self._declared("release", "reads")
         found = find(self.workspace.models)
         return replace(found, newer=self._is_newer(found))
 

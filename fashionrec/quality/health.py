@@ -15,7 +15,7 @@ ROW_COUNT = "row_count"
 # Per table, a share of its rows.
 SHARES: Mapping[str, tuple[str, str]] = {
     "generations": ("malformed_answer_rate", "parse_error IS NOT NULL"),
-    "recommendations": ("fallback_rate", "source = 'popular'"),
+    "recommendations": ("fallback_rate", "startswith(source, 'popularity')"),
     "query_hits": ("memory_none_rate", "match = 'none'"),
 }
 

@@ -1,1 +1,1 @@
-"""From answers to products: recommendations with their fallback, and the feed of e-mail campaigns."""
+"""What is mailed: the feed of e-mail campaigns."""

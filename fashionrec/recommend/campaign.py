@@ -1,5 +1,6 @@
 """Recommendations -> the feed of an e-mail campaign, one row per user that may be mailed."""
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -18,14 +19,23 @@ class SuppressionError(UserError):
 
 
 def campaign_feed(
-    recommendations: DataFrame, items: DataFrame, interactions: DataFrame, *, run_date: date, max_items: int, valid_days: int
+    recommendations: DataFrame,
+    items: DataFrame,
+    interactions: DataFrame,
+    *,
+    run_date: date,
+    max_items: int,
+    valid_days: int,
+    bought_again: Sequence[str],
 ) -> DataFrame:
-    """Return one row per user with at most `max_items` products that are in stock and that the user never bought.
+    """Return one row per user with at most `max_items` products that are in stock and that the user never bought, but for categories in
+    which things are `bought_again`.
 
     The categories take turns by rank, the one with the user's newest activity first. Users left without a product have no row.
     Columns: user_id, products (array of the table's struct, in order), valid_until.
     """
-    bought = interactions.where("action = 'purchase'").select("user_id", "item_id").distinct()
+    bought = interactions.where("action = 'purchase'").select("user_id", "item_id").distinct().withColumn("bought", f.lit(True))
+    is_new = f.col("bought").isNull() | f.col("category").isin(*bought_again)
     newest = (
         interactions.join(items.select("item_id", "category"), "item_id")
         .groupBy("user_id", "category")
@@ -36,7 +46,8 @@ def campaign_feed(
     by_turn = Window.partitionBy("user_id").orderBy("turn", f.col("active_at").desc_nulls_last(), "category")
     return (
         recommendations.select("user_id", "category", "rank", "item_id", "title", "reason")
-        .join(bought, ["user_id", "item_id"], "left_anti")
+        .join(bought, ["user_id", "item_id"], "left")
+        .where(is_new)
         .join(offered, "item_id")
         .join(newest, ["user_id", "category"], "left")
         .withColumn("turn", f.row_number().over(by_rank))

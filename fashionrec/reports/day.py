@@ -8,10 +8,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fashionrec.evaluate.rows import METHODS, SERVED
 from fashionrec.quality.health import ROW_COUNT, moved
 from fashionrec.reports import characteristics, embeddings, language_model
 from fashionrec.reports.page import write_page
+from fashionrec.retrieval.fusion import SERVED
 
 Row = Mapping[str, Any]
 
@@ -20,13 +20,32 @@ PAGES = (characteristics.PAGE, embeddings.PAGE, language_model.PAGE)
 # Charts of more categories than these would be too many to compare.
 _PANELS = 12
 _METHODS = {
-    SERVED: "the full system: the model's answer looked up by product and by title, the two lists mixed",
-    "id_only": "the same answer, looked up by product only",
-    "title_only": "the same answer, looked up by title only",
-    "popularity": "what was bought most, the same list for everybody",
-    "last_item": "the last product that the shopper looked at or bought, then what was bought most",
-    "like_last_item": "what the full system would show if the model only repeated the last product",
-    "core": "the items nearest to the shopper's path in the ID space: CORE's own ranking, without a language model",
+    SERVED: "the list that is mailed: the candidates of all sources in the order that the release's fusion gives them",
+    "fusion": "the learnt list, where it is not surely better than every other and so is not mailed",
+    "without_llm": "the same without the language model's answer",
+    "mixup": "the paper's list: the head of the answer's neighbours by product, then those by title, its length chosen on validation",
+    "answer_id": "the product that the model answered and its neighbours in the ID space",
+    "answer_title": "the titles nearest to the answered one",
+    "session": "CORE's own ranking of the path, without a language model",
+    "last_item_id": "neighbours of the last product in the ID space",
+    "last_item_title": "neighbours of the last product in the title space",
+    "last_query": "the titles nearest to the last search",
+    "memory": "what others found by the last searches",
+    "co_purchase": "what shoppers of the path's products also bought",
+    "family": "other variants of the products of the path",
+    "bought_again": "what the shopper bought before, where that may come again",
+    "taste": "what sells this season and shares most attributes with what the shopper touched",
+    "popularity_7": "what was bought most in 7 days",
+    "popularity_28": "what was bought most in 28 days",
+    "popularity_90": "what was bought most in 90 days",
+}
+# The first is the headline: what an e-mail can know.
+_QUESTIONS = {
+    ("leave_one_out", "overnight"): "Asked overnight: the path up to the evening before, as an e-mail knows it",
+    ("leave_one_out", "in_session"): "Asked in session: the whole path up to the purchase, as the paper evaluates",
+    ("by_time", "overnight"): "Overnight, purchases of the newest days only",
+    ("by_time", "in_session"): "In session, purchases of the newest days only",
+    ("another_day", "in_session"): "Purchases before which nothing else was done that day",
 }
 _HEALTH = {
     ROW_COUNT: "rows",
@@ -38,18 +57,23 @@ _HEALTH = {
 
 
 def metrics_table(rows: Iterable[Row]) -> Table:
-    """Return the rows of the table evaluations as a table for the terminal: one line per category and method, the best of each in bold."""
+    """Return the rows of the table evaluations as a table for the terminal: what an e-mail asks first, a line per method, the best in bold.
+
+    A gain is the interval of what the mailed list gains over the row in the second metric.
+    """
     rows = list(rows)
     metrics = _metric_names(rows)
-    table = Table("category", title="Evaluation: the last purchase, ranked among all items of its category", title_justify="left")
+    table = Table("asked", title="Evaluation: the last purchase, ranked among all items of its category", title_justify="left")
     table.add_column("method", no_wrap=True)
-    for name in (*metrics, "examples", "items"):
-        table.add_column(name, justify="right")
+    for name in (*metrics, "gain", "examples"):
+        table.add_column(name, justify="right", no_wrap=True)
     for block in _blocks(rows):
+        if block["category"] != "all" or block["protocol"] != "leave_one_out":
+            continue
         for line in block["lines"]:
             cells = [Text(cell["text"], "bold" if cell["best"] else "") for cell in line["cells"]]
-            name = block["category"] if line is block["lines"][0] else ""
-            table.add_row(Text(name), line["method"], *cells, f"{block['example_count']:,}", f"{block['item_count']:,}")
+            name = block["horizon"] if line is block["lines"][0] else ""
+            table.add_row(Text(name), line["method"], *cells, line["gain"], f"{block['example_count']:,}")
         table.add_section()
     return table
 
@@ -98,38 +122,46 @@ def _metric_names(rows: Iterable[Row]) -> list[str]:
 
 
 def _blocks(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return one block per category, "all" first: its counts, and a line per method with a cell per metric."""
+    """Return one block per question and category, "all" first: its counts, and a line per method with a cell per metric."""
     blocks = []
     metrics = _metric_names(rows)
-    for category in sorted({row["category"] for row in rows}, key=lambda name: (name != "all", name)):
-        of_category = [row for row in rows if row["category"] == category]
-        value = {(row["method"], row["metric"]): row["value"] for row in of_category}
-        best = {metric: max(value[method, metric] for method in METHODS if (method, metric) in value) for metric in metrics}
-        lines = [
-            {
-                "method": method,
-                "served": method == SERVED,
-                "cells": [
-                    {"text": f"{value[method, metric]:.4f}", "best": value[method, metric] == best[metric] > 0} for metric in metrics
-                ],
-            }
-            for method in METHODS
-            if (method, metrics[0]) in value
-        ]
-        blocks.append(
-            {
-                "category": category,
-                "lines": lines,
-                "example_count": of_category[0]["example_count"],
-                "item_count": of_category[0]["item_count"],
-            }
-        )
+    categories = sorted({row["category"] for row in rows}, key=lambda name: (name != "all", name))
+    for category in categories:
+        for (protocol, horizon), question in _QUESTIONS.items():
+            asked = [row for row in rows if (row["category"], row["protocol"], row["horizon"]) == (category, protocol, horizon)]
+            if not asked:
+                continue
+            found = {(row["method"], row["metric"]): row for row in asked}
+            methods = [method for method in _METHODS if (method, metrics[0]) in found]
+            best = {metric: max(found[method, metric]["value"] for method in methods) for metric in metrics}
+            lines = [
+                {
+                    "method": method,
+                    "served": method == SERVED,
+                    "cells": [
+                        {"text": f"{(value := found[method, metric]['value']):.4f}", "best": value == best[metric] > 0}
+                        for metric in metrics
+                    ],
+                    "gain": _interval(found[method, metrics[min(1, len(metrics) - 1)]]),
+                }
+                for method in methods
+            ]
+            counts = {"example_count": asked[0]["example_count"], "item_count": asked[0]["item_count"]}
+            blocks.append({"category": category, "protocol": protocol, "horizon": horizon, "question": question, "lines": lines, **counts})
     return blocks
+
+
+def _interval(row: Row) -> str:
+    return "" if row["gain_low"] is None else f"{row['gain_low']:+.4f} to {row['gain_high']:+.4f}"
+
+
+def _headline(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if (row["protocol"], row["horizon"]) == ("leave_one_out", "overnight")]
 
 
 def _recalls(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
     recalls: dict[str, dict[str, float]] = {}
-    for row in rows:
+    for row in _headline(rows):
         if row["metric"].startswith("recall@"):
             recalls.setdefault(row["category"], {})[row["method"]] = row["value"]
     return recalls
@@ -142,12 +174,12 @@ def _bars(rows: Sequence[Row]) -> dict[str, Any]:
     from fashionrec.reports.charts import bar_chart
 
     recalls = _recalls(rows)
-    counts = {row["category"]: row["example_count"] for row in rows}
+    counts = {row["category"]: row["example_count"] for row in _headline(rows)}
     shown = sorted(recalls, key=lambda name: (name != "all", -counts[name], name))[:_PANELS]
     maximum = max((value for category in shown for value in recalls[category].values()), default=0) or 1.0
     panels = []
     for category in shown:
-        values = {method: recalls[category][method] for method in METHODS if method in recalls[category]}
+        values = {method: recalls[category][method] for method in _METHODS if method in recalls[category]}
         chart = bar_chart(values, highlight=SERVED, maximum=maximum, label=f"recall by method, {category}")
         panels.append({"category": category, "example_count": counts[category], "svg": Markup(chart)})
     return {"panels": panels, "left_out": len(recalls) - len(shown)}
@@ -167,10 +199,16 @@ def _tiles(evaluations: Sequence[Row], health: Sequence[Row]) -> list[dict[str, 
     ]
     recalls = _recalls(evaluations).get("all", {})
     if SERVED in recalls:
-        rivals = [recalls[name] for name in ("popularity", "last_item", "like_last_item", "core") if name in recalls]
-        name = next(name for name in _metric_names(evaluations) if name.startswith("recall@"))
-        against = f"; best method without the language model {max(rivals):.1%}" if rivals else ""
-        tiles.insert(0, {"value": f"{recalls[SERVED]:.1%}", "label": f"of next purchases in the first {name.partition('@')[2]}{against}"})
+        ours = next(
+            row
+            for row in _headline(evaluations)
+            if (row["category"], row["method"]) == ("all", SERVED) and row["metric"].startswith("recall@")
+        )
+        rivals = {name: value for name, value in recalls.items() if name not in (SERVED, "fusion", "without_llm")}
+        against = f"; best single list {max(rivals.values()):.1%}" if rivals else ""
+        where = f"of next purchases in the first {ours['metric'].partition('@')[2]}, asked the evening before"
+        label = f"{where} ({ours['low']:.1%} to {ours['high']:.1%}){against}"
+        tiles.insert(0, {"value": f"{recalls[SERVED]:.1%}", "label": label})
     return tiles
 
 

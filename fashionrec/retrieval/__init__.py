@@ -1,1 +1,1 @@
-"""FAISS indexes, one pair per category, and the fusion of their lists (section 4.4)."""
+"""What is found for a path: candidates of named sources from indexes of each category, and their fusion into one list (section 4.4)."""

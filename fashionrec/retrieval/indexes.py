@@ -1,12 +1,12 @@
-"""One pair of FAISS indexes per category: items by ID vector, items by title vector.
+"""What is known of a category's items, one folder each: FAISS indexes of both spaces, descriptions, days on sale, and purchases.
 
-An index holds ALL items of its category's snapshot, because the evaluation ranks among all of them. Those in stock come first, so that a
-search among them alone is a search of a range of rows, as fast as one of all. Search is exact (IndexFlatIP over L2-normalised vectors):
-1.4 million items of 128 dimensions take 21 ms per query.
+An index holds all items that were on sale within the evaluation's reach, those in stock tonight first. Search is exact (IndexFlatIP over
+L2-normalised vectors): 1.4 million items of 128 dimensions take 21 ms per query. All files are mapped into memory read-only: processes of
+one machine share their pages.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame
 
 from fashionrec.errors import UserError
 from fashionrec.index_folders import new_staging, slug, swap_in
+from fashionrec.retrieval.purchases import Purchases, count_purchases
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
 _BUILD = "build.json"
 _LENGTH_TOLERANCE = 1e-3
+_EPOCH = np.datetime64("1970-01-01")
 
 
 class RetrievalError(UserError):
@@ -35,14 +37,63 @@ class RetrievalError(UserError):
 
 @dataclass(frozen=True)
 class CategoryIndex:
-    """The items of a category in the order of the rows of its two indexes: first those in stock."""
+    """The items of a category in the order of its rows: first those in stock tonight, of them first those that training saw, then by ID.
 
-    item_ids: list[str]
-    titles: list[str]
+    `as_of` is the day for which it was built, as days from 1970-01-01 like all days here. An item is on sale from `on_sale_from` up to
+    before `on_sale_to`; `sold_out` (pairs, 2) holds (day, row) for the evenings on which the catalogue had it out of stock. `family` and
+    `tastes` (items, attributes) number the values of attributes, 0 for none.
+    """
+
+    as_of: int
     in_stock_count: int
+    item_ids: NDArray[np.bytes_]  # (items,)
+    by_id: NDArray[np.int64]  # (items,): rows in the order of their IDs
+    id_place: NDArray[np.int64]  # (items,): places in that order; the rows' own order tells of older evenings what is in stock tonight
+    titles: Any  # pyarrow.StringArray, (items,)
     trained: NDArray[np.bool_]  # (items,): False where the ID vector is the shared cold one
+    family: NDArray[np.int32]  # (items,)
+    family_order: NDArray[np.int64]  # (items,): rows in the order of their families
+    tastes: NDArray[np.int32]  # (items, attributes)
+    taste_values: Sequence[Mapping[str, int]]  # (attributes,): the numbers of their values
+    prices: NDArray[np.float32]  # (items,), NaN for none
+    on_sale_from: NDArray[np.int32]  # (items,)
+    on_sale_to: NDArray[np.int32]  # (items,)
+    sold_out: NDArray[np.int32]  # (pairs, 2), ascending
+    purchases: Purchases
     ids: Any  # faiss.IndexFlatIP, (items, dim)
     title: Any  # faiss.IndexFlatIP, (items, dim)
+
+    @property
+    def item_count(self) -> int:
+        return len(self.item_ids)
+
+    def rows_of(self, item_ids: Sequence[str | None]) -> NDArray[np.int64]:
+        """Return the rows of items by ID, (asked,), -1 where there is none of that name."""
+        asked = np.array([(item_id or "").encode() for item_id in item_ids], np.bytes_)
+        if not len(asked) or not self.item_count:
+            return np.full(len(asked), -1, np.int64)
+        place = np.minimum(np.searchsorted(self.item_ids, asked, sorter=self.by_id), self.item_count - 1)
+        rows = np.asarray(self.by_id)[place]
+        found: NDArray[np.int64] = np.where(self.item_ids[rows] == asked, rows, -1)
+        return found
+
+    def taste_numbers(self, values: Sequence[str | None]) -> NDArray[np.int32]:
+        """Return the numbers of values, attribute after attribute of one item after the other, (touched, attributes), 0 for unknown."""
+        width = len(self.taste_values)
+        numbers = [self.taste_values[place % width].get(value or "", 0) for place, value in enumerate(values)]
+        return np.array(numbers, np.int32).reshape(len(values) // max(width, 1), width)
+
+    def on_sale(self, as_of: int) -> NDArray[np.bool_]:
+        """Return which items may be given on an evening, (items,): on sale on the day after it, and not sold out on the evening itself.
+
+        Of the night of the index and later that is what is in stock.
+        """
+        if as_of >= self.as_of:
+            return np.arange(self.item_count) < self.in_stock_count
+        listed: NDArray[np.bool_] = (self.on_sale_from <= as_of + 1) & (self.on_sale_to > as_of + 1)
+        start, end = np.searchsorted(self.sold_out[:, 0], [as_of, as_of + 1])
+        listed[self.sold_out[start:end, 1]] = False
+        return listed
 
 
 class Built(NamedTuple):
@@ -53,26 +104,37 @@ class Built(NamedTuple):
 
 
 def build_indexes(
-    items: DataFrame, folder: Path, *, id_vectors: IdVectors, encode: Encode, build: dict[str, str], staging: Path
+    items: DataFrame,
+    purchases: DataFrame,
+    folder: Path,
+    *,
+    as_of: int,
+    id_vectors: IdVectors,
+    encode: Encode,
+    build: dict[str, str],
+    staging: Path,
 ) -> dict[str, Built]:
-    """Write `folder`/<slug>/{id.faiss,title.faiss,items.json} for every category, one Spark task each; swap the folder in at the end.
+    """Write `folder`/<slug>/ for every category, one Spark task each; swap the folder in at the end.
 
     Args:
-        items: one row per item: item_id, title, category, in_stock.
-        build: what the indexes were made from; `check_build` compares it.
+        items: rows of `catalogue.rankable_items`.
+        purchases: rows of `catalogue.purchases_by_category`.
+        as_of: the run's date, as days from 1970-01-01.
+        build: what the indexes were made from; `built_from` tells.
         staging: folder to write into first, named `.<name of folder>.<run>` beside it.
 
     Returns:
         What was built, by category.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
     new_staging(staging, folder)
 
-    def build_one(frame: "pd.DataFrame") -> "pd.DataFrame":
-        return write_category(frame, staging, id_vectors=id_vectors, encode=encode)
+    def build_one(of_category: "pd.DataFrame", bought: "pd.DataFrame") -> "pd.DataFrame":
+        return write_category(of_category, bought, staging, as_of=as_of, id_vectors=id_vectors, encode=encode)
 
     built = (
-        items.select("item_id", "title", "category", "in_stock")
-        .groupBy("category")
+        items.groupBy("category")
+        .cogroup(purchases.groupBy("category"))
         .applyInPandas(build_one, "category string, items long, untrained long")
         .collect()
     )
@@ -81,74 +143,125 @@ def build_indexes(
     return {row["category"]: Built(row["items"], row["untrained"]) for row in built}
 
 
-def write_category(frame: "pd.DataFrame", folder: Path, *, id_vectors: IdVectors, encode: Encode) -> "pd.DataFrame":
-    """Write the indexes of the one category that `frame` holds and return one row: category, items, untrained. Runs in a Spark worker.
+def write_category(
+    items: "pd.DataFrame", purchases: "pd.DataFrame", folder: Path, *, as_of: int, id_vectors: IdVectors, encode: Encode
+) -> "pd.DataFrame":
+    """Write the folder of the one category that `items` holds and return one row: category, items, untrained. Runs in a Spark worker.
 
     Raises:
         RetrievalError: a vector holds something that is no number, or is not of length 1: its similarities would mean nothing.
     """
     import faiss
     import pandas as pd
+    import pyarrow as pa
 
-    frame = frame.sort_values(["in_stock", "item_id"], ascending=[False, True])
-    category = str(frame.category.iloc[0])
+    if items.empty:  # purchases of what no catalogue holds any more
+        return pd.DataFrame({"category": [], "items": [], "untrained": []}, dtype=object)
+    items = items.sort_values("item_id", ignore_index=True)
+    vectors, trained = id_vectors(items.item_id.tolist())
+    # Tonight's searches are of the first rows: of all in stock in the title space, of those that were trained in the ID space.
+    order = np.lexsort((~trained, ~items.in_stock.to_numpy(bool)))
+    items, vectors, trained = items.iloc[order].reset_index(drop=True), vectors[order], trained[order]
+    category = str(items.category.iloc[0])
     into = folder / slug(category)
     into.mkdir(exist_ok=True)
-    vectors, trained = id_vectors(frame.item_id.tolist())
-    for name, matrix in (("id", vectors), ("title", encode(frame.title.tolist()))):
-        _require_unit(matrix, frame.item_id.tolist(), f"{category}, {name} space")
+    for name, matrix in (("id", vectors), ("title", encode(items.title.tolist()))):
+        _require_unit(matrix, items.item_id.tolist(), f"{category}, {name} space")
         index = faiss.IndexFlatIP(matrix.shape[1])
         index.add(np.ascontiguousarray(matrix, dtype=np.float32))
         faiss.write_index(index, str(into / f"{name}.faiss"))
-    rows: dict[str, Any] = {"item_ids": frame.item_id.tolist(), "titles": frame.title.tolist()}
-    rows |= {"in_stock_count": int(frame.in_stock.sum()), "trained": trained.astype(int).tolist()}
-    (into / "items.json").write_text(json.dumps({"category": category, **rows}), encoding="utf-8")
+    family = _numbered(items.family)
+    row_of = pd.Series(items.index, index=items.item_id)
+    bought = purchases[purchases.item_id.isin(row_of.index)]
+    counted = count_purchases(
+        pd.factorize(bought.user_id)[0].astype(np.int64),
+        row_of[bought.item_id].to_numpy(np.int64),
+        bought.day.to_numpy(np.int64),
+        items=len(items),
+    )
+    sold_out = items.sold_out.explode().dropna()
+    tastes = np.array(items.tastes.tolist(), dtype=object).reshape(len(items), -1)
+    numbered = [pd.factorize(values) for values in tastes.T]
+    arrays = {
+        "item_ids": np.array([item_id.encode() for item_id in items.item_id], np.bytes_),
+        "trained": trained,
+        "family": family,
+        "family_order": np.argsort(family, kind="stable"),
+        "tastes": np.array([numbers + 1 for numbers, _ in numbered], np.int32).T.reshape(len(items), -1),
+        "prices": items.price.to_numpy(np.float32),
+        "on_sale_from": items.on_sale_from.to_numpy(np.int32),
+        "on_sale_to": items.on_sale_to.to_numpy(np.int32),
+        "sold_out": np.array(sorted(zip(sold_out, sold_out.index, strict=True)), np.int32).reshape(-1, 2),
+        **{f"purchases_{name}": array for name, array in counted._asdict().items()},
+    }
+    arrays["by_id"] = np.argsort(arrays["item_ids"], kind="stable")
+    arrays["id_place"] = np.argsort(arrays["by_id"])
+    for name, array in arrays.items():
+        np.save(into / f"{name}.npy", array)
+    titles = pa.record_batch({"title": pa.array(items.title, pa.string())})
+    with pa.OSFile(str(into / "titles.arrow"), "wb") as sink, pa.ipc.new_file(sink, titles.schema) as writer:
+        writer.write_batch(titles)
+    values = [{value: number for number, value in enumerate(names, start=1)} for _, names in numbered]
+    known = {"category": category, "as_of": as_of, "in_stock_count": int(items.in_stock.sum()), "taste_values": values}
+    (into / "index.json").write_text(json.dumps(known), encoding="utf-8")
     load_index(into)
-    return pd.DataFrame({"category": [category], "items": [len(frame)], "untrained": [int((~trained).sum())]})
+    return pd.DataFrame({"category": [category], "items": [len(items)], "untrained": [int((~trained).sum())]})
 
 
-def check_build(folder: Path, expected: dict[str, str]) -> dict[str, str]:
-    """Return what the indexes below `folder` were made from.
-
-    Raises:
-        RetrievalError: there are none, or they were made from something else than `expected`: their vectors would not be comparable.
-    """
+def built_from(folder: Path) -> dict[str, str] | None:
+    """Return what the indexes below `folder` were made from, none where there are none."""
     try:
         build: dict[str, str] = json.loads((folder / _BUILD).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RetrievalError(f"indexes: none under {folder}; run the step build_indexes first") from None
-    differing = [f"{key} {build.get(key)} instead of {value}" for key, value in expected.items() if build.get(key) != value]
-    if differing:
-        raise RetrievalError(f"indexes: those under {folder} were made from {', '.join(differing)}; run the step build_indexes again")
+        return None
     return build
 
 
 def load_index(folder: Path) -> CategoryIndex:
-    """Return the indexes of a category, mapped into memory read-only: processes of one machine share their pages.
+    """Return what is known of a category.
 
     Raises:
-        RetrievalError: a file is missing or cut, does not hold one vector per item, or fails to find its own first vector.
+        RetrievalError: a file is missing or cut, does not hold one row per item, or an index fails to find its own first vector.
     """
     import faiss
+    import pyarrow as pa
 
     try:
-        rows = json.loads((folder / "items.json").read_text(encoding="utf-8"))
+        known = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        names = [name for name in CategoryIndex.__annotations__ if (folder / f"{name}.npy").exists()]
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+        counted = Purchases(*(np.load(folder / f"purchases_{name}.npy", mmap_mode="r") for name in Purchases._fields))
+        titles = pa.ipc.open_file(pa.memory_map(str(folder / "titles.arrow"))).get_batch(0)["title"]
         # IO_FLAG_MMAP alone is ignored for Flat indexes.
         ids, title = (faiss.read_index(str(folder / f"{name}.faiss"), faiss.IO_FLAG_MMAP_IFC) for name in ("id", "title"))
-    except (OSError, RuntimeError, ValueError) as error:
+        index = CategoryIndex(
+            as_of=known["as_of"],
+            in_stock_count=known["in_stock_count"],
+            taste_values=known["taste_values"],
+            titles=titles,
+            purchases=counted,
+            ids=ids,
+            title=title,
+            **arrays,
+        )
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise RetrievalError(
             f"index {folder}: cannot be read ({str(error).splitlines()[0][:200]}); run the step build_indexes again"
         ) from None
-    for name, index in (("id", ids), ("title", title)):
-        if index.ntotal != len(rows["item_ids"]) or not _finds_itself(index):
+    # What is sold out holds rows of its own.
+    if short := [name for name, array in arrays.items() if name != "sold_out" and len(array) != index.item_count]:
+        raise RetrievalError(f"index {folder}/{short[0]}.npy: does not hold one row per item; run the step build_indexes again")
+    for name, vectors in (("id", ids), ("title", title)):
+        if vectors.ntotal != index.item_count or len(titles) != index.item_count or not _finds_itself(vectors):
             raise RetrievalError(f"index {folder}/{name}.faiss: does not find what it holds; run the step build_indexes again")
-    return CategoryIndex(rows["item_ids"], rows["titles"], rows["in_stock_count"], np.array(rows["trained"], dtype=bool), ids, title)
+    return index
 
 
-def vectors(index: Any) -> NDArray[np.float32]:
-    """Return all vectors of a FAISS index in the order of its rows, (items, dim) float32."""
-    found: NDArray[np.float32] = index.reconstruct_n(0, index.ntotal)
-    return found
+def _numbered(values: "pd.Series[str]") -> NDArray[np.int32]:
+    """Return a number for each value, from 1; 0 where there is none."""
+    import pandas as pd
+
+    return (pd.factorize(values)[0] + 1).astype(np.int32)
 
 
 def _require_unit(matrix: NDArray[np.float32], item_ids: Sequence[str], space: str) -> None:

@@ -76,6 +76,7 @@ class Sequences(Section):
     max_actions: Positive
     max_train_examples: Positive
     min_actions: Positive
+    overnight_rate: Share
     test_days: Positive
     validation_days: Positive
     max_events_per_minute: Positive
@@ -219,7 +220,9 @@ class Generation(Section):
 
 class Retrieval(Section):
     candidates: Positive
-    mixup_m: NotNegative
+    fusion: Literal["learnt", "mixup"]
+    family: str
+    attributes: tuple[str, ...]
 
 
 class Release(Section):
@@ -228,6 +231,7 @@ class Release(Section):
 
 class Recommend(Section):
     per_category: Positive
+    bought_again: tuple[str, ...]
 
 
 class Campaign(Section):

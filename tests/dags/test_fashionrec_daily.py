@@ -17,8 +17,6 @@ from fashionrec.pipeline.registry import STEPS
 from fashionrec.sources.world.shop import make_world
 from tests.conftest import ROOT, RUN_DATE
 
-# Two engines do not fit on one GPU.
-SAME_DEVICE = {"promote_llm": {"generate"}}
 AIRFLOW = ROOT / ".venv-airflow" / "bin"
 SPARK_SUBMIT = ROOT / ".venv" / "bin" / "spark-submit"
 RECORDED = Path(__file__).with_name("spark_submits.txt")
@@ -124,7 +122,7 @@ def test_the_edges_are_those_that_the_steps_declare(after):
     assert set(after) == {step.name for step in STEPS}
     for step in STEPS:
         needed = {writer for name in step.reads for writer in writers[name]}
-        assert set(after[step.name]) <= needed | SAME_DEVICE.get(step.name, set()), f"{step.name}: an edge without a table"
+        assert set(after[step.name]) <= needed, f"{step.name}: an edge without a table"
         assert needed <= before(step.name, after), f"{step.name}: reads what may not be written yet"
 
 

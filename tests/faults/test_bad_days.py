@@ -61,8 +61,16 @@ def test_a_run_date_without_its_tables_names_the_step_to_run(root):
     assert f"fashionrec run --run-date {RUN_DATE}" in line
 
 
+def test_a_release_that_was_never_made_is_named(root):
+    for step in ("generate", "build_indexes", "recommend", "evaluate"):
+        line = fails(*arguments(root, steps=step))
+        assert "no release serves under " in line
+        assert "run the training steps first" in line
+    assert "no release is registered under " in fails(*arguments(root, steps="promote_release"))
+
+
 def test_a_model_that_was_never_trained_is_named(root):
-    assert "model llm: none is registered" in fails(*arguments(root, steps="generate"))
+    assert "model llm: none is registered" in fails(*arguments(root, steps="train_fusion"))
 
 
 @pytest.mark.parametrize("below", ["a file", "/proc"])

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from fashionrec.embeddings import core_training
 from fashionrec.embeddings.core import FIRST, Core, pad
-from fashionrec.evaluate.metrics import ndcg_at_k, pessimistic_rank, recall_at_k, reciprocal_rank
+from fashionrec.metrics import ndcg_at_k, recall_at_k, reciprocal_rank
 from fashionrec.settings import load_settings
 from tests.models.core_toy import ITEMS, examples, given_weights
 
@@ -73,6 +73,11 @@ def train_all(folder, kind, **given):
     """Return one run per seed like RecBole's: losses and test figures."""
     torch.set_num_threads(1)
     return [one_run(folder / f"checkpoint-{seed}.safetensors", kind, seed, given) for seed in RECBOLE["training"]["seeds"]]
+
+
+def pessimistic_rank(scores, targets):
+    """Return the rank of each row's target, 1 is the top, ties broken against it."""
+    return (~(scores < scores[np.arange(len(targets)), targets][:, None])).sum(axis=1)
 
 
 def one_run(saved, kind, seed, given):

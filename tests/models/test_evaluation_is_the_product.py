@@ -1,62 +1,146 @@
 """The rank that the evaluation gives an item is the place at which the product shows it."""
 
+from itertools import product
+
 import numpy as np
-import pandas as pd
 import pytest
 
-from fashionrec.evaluate.rows import SERVED, Answers, Batch, Catalogue, CategoryItems, Space, rank_batch
 from fashionrec.index_folders import slug
-from fashionrec.retrieval.indexes import load_index, vectors, write_category
-from fashionrec.retrieval.search import open_category
+from fashionrec.metrics import NOT_RANKED
+from fashionrec.retrieval.fusion import FUSION, MIXUP, SERVED, Fusion, Weights
+from fashionrec.retrieval.indexes import load_index
+from fashionrec.retrieval.lists import Retrieval, ranked_targets, served_lists
+from tests.unit.category_made import ATTRIBUTES, TONIGHT, batch_of, buy, category, click, drawn, session_drawn
 
-ITEMS, DIM = 40, 8
-UNTRAINED = range(30, 40)
-
-
-def unit(array):
-    return (array / np.linalg.norm(array, axis=-1, keepdims=True)).astype(np.float32)
+NAMES = [f"{n:02}" for n in range(40)]
+UNTRAINED = NAMES[30:]
+# The last ones are out of stock tonight; some others were, weeks ago, and one was not on sale yet.
+SOLD_OUT, SOLD_OUT_EARLIER, NEW = NAMES[37:], NAMES[10:13], NAMES[20]
+EARLIER = TONIGHT - 20
+REQUESTS = (
+    "example_id string, user_id string, category string, horizon string, as_of int, "
+    "touched array<struct<item_id: string, day: int, bought: boolean>>, elsewhere array<array<string>>, queries array<string>, "
+    "remembered array<struct<place: int, item_id: string, score: float>>, item_id string, title string, log_prob float, "
+    "user long, protocols array<string>, target_item_id string, target_bought_before boolean"
+)
+COLUMNS = (
+    *("example_id", "user_id", "category", "horizon", "as_of", "touched", "elsewhere", "queries", "remembered", "item_id", "title"),
+    *("log_prob", "user", "protocols", "target_item_id", "target_bought_before"),
+)
+PATHS = {
+    "of all kinds": {
+        "touched": [click("03"), buy("07", TONIGHT - 3), click("33", TONIGHT - 4), buy("38", TONIGHT - 9), click("gone", TONIGHT - 9)],
+        "queries": ["a bag 12"],
+        "remembered": [{"place": 0, "item_id": "15", "score": 0.9}, {"place": 0, "item_id": "38", "score": 0.4}],
+        "elsewhere": [["red", None]],
+        "item_id": "05",
+        "title": "a title 7",
+        "log_prob": -0.5,
+    },
+    "answered with what nobody trained": {"queries": ["a bag 1"], "item_id": "33", "title": "a title 3", "log_prob": -1.0},
+    "answered with what was bought": {"touched": [buy("07")], "item_id": "07", "title": "item 07", "log_prob": -1.0},
+    "answered with what is no item": {"touched": [click("01")], "item_id": "unknown", "title": "a title 9", "log_prob": -3.0},
+    "not answered": {"touched": [click("02"), click("04")]},
+    "earlier": {
+        "as_of": EARLIER,
+        "touched": [buy("07", EARLIER - 2), click("11", EARLIER - 3)],
+        "item_id": "12",
+        "title": "a title 2",
+        "log_prob": -0.1,
+    },
+    "empty": {"horizon": "overnight"},
+}
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    """A category of 40 items, the last 10 unknown to the ID space; "title n" lies near item n's title, not on it."""
+def folder(tmp_path_factory):
+    """A category of 40 items, the last 10 unknown to the ID space, and purchases of 30 shoppers."""
     folder, dice = tmp_path_factory.mktemp("indexes"), np.random.default_rng(3)
-    ids, titles = unit(dice.normal(size=(ITEMS, DIM))), unit(dice.normal(size=(ITEMS, DIM)))
-    ids[UNTRAINED] = ids[UNTRAINED[0]]
-    near = unit(titles + 0.2 * dice.normal(size=titles.shape))
-
-    def encode(texts):
-        return np.array([near[int(text.split()[1])] if text.startswith("title") else titles[int(text)] for text in texts], np.float32)
-
-    frame = pd.DataFrame(
-        {"item_id": [f"{n:02}" for n in range(ITEMS)], "title": [str(n) for n in range(ITEMS)], "category": "Shoes", "in_stock": True}
-    )
-    trained = np.array([n not in UNTRAINED for n in range(ITEMS)])
-    write_category(frame, folder, id_vectors=lambda _: (ids, trained), encode=encode)
-    return folder, encode
-
-
-@pytest.mark.parametrize("m", [0, 1, 2, 3])
-@pytest.mark.parametrize("answer", ["07", "33", "unknown"], ids=["trained", "untrained", "unknown"])
-def test_every_item_has_its_place_in_the_products_full_list(shop, answer, m):
-    folder, encode = shop
-    shown = open_category(folder, "Shoes", encode=encode, candidates=ITEMS, m=m)([answer], ["title 12"])[0].candidates
-    assert len(shown) == ITEMS
-    index = load_index(folder / slug("Shoes"))
-    catalogue = Catalogue(CategoryItems(index.item_ids, vectors(index.ids), vectors(index.title), index.trained), {})
-    answers = Answers(catalogue.positions([answer] * ITEMS), np.ones(ITEMS, bool), encode(["title 12"] * ITEMS))
-    nothing = np.full(ITEMS, -1), np.zeros(ITEMS, bool), np.zeros((ITEMS, DIM), np.float32)
-    batch = Batch(np.arange(ITEMS), nothing[0], answers, *nothing[1:])
-    ranks = rank_batch(catalogue, batch, m=m)
-    assert ranks[SERVED].tolist() == [1 + [one.item_id for one in shown].index(item) for item in index.item_ids]
+    items = [
+        {
+            "item_id": name,
+            "title": f"item {name}",
+            "in_stock": name not in SOLD_OUT,
+            "family": f"family {n // 3}",
+            "price": 5.0 + n,
+            "on_sale_from": TONIGHT - 5 if name == NEW else 0,
+            "sold_out": [EARLIER] if name in SOLD_OUT_EARLIER else [],
+            "tastes": [("red", "blue", "green")[n % 3], ("slim", "wide")[n % 2]],
+        }
+        for n, name in enumerate(NAMES)
+    ]
+    bought = [(f"u{n % 30}", NAMES[dice.integers(40)], TONIGHT - int(dice.integers(100))) for n in range(300)]
+    category(folder, items, bought, encode=drawn, untrained=UNTRAINED, cold="cold")
+    return folder
 
 
-def test_equal_vectors_have_equal_scores_to_the_last_bit():
-    dice = np.random.default_rng(0)
-    vectors_ = unit(dice.normal(size=(1001, 64)))
-    same = dice.choice(1001, 300, replace=False)
-    vectors_[same] = vectors_[same[0]]
-    space, queries = Space(vectors_), unit(dice.normal(size=(64, 64)))
-    assert all(len(np.unique(row[same])) == 1 for row in space.scores(queries))
-    # Whether a product over all of them would differ hangs on the machine's matrix library; that each is multiplied once does not.
-    assert len(space._distinct) == 1001 - 299
+def fusion_of(serves, retrieval, folder, m=1):
+    """Return a fusion that serves a method, with weights drawn for all features."""
+    names, _, _ = retrieval.retrieve(batch_of({}), "Bags", load_index(folder / slug("Bags"))).known
+    dice = np.random.default_rng(8)
+
+    def weights():
+        return {name: float(weight) for name, weight in zip(names, dice.normal(size=len(names)), strict=True)}
+
+    learnt = Weights(common=weights(), categories={"Bags": weights()}, states={"empty": weights(), "overnight": weights()})
+    return Fusion(serves=serves, why="", mixup_m={"": m}, weights={FUSION: learnt}, rivals={}, attributes=ATTRIBUTES, made_with={})
+
+
+def requests(spark, names, targets):
+    plain = {"horizon": "in_session", "as_of": TONIGHT, "touched": [], "elsewhere": None, "queries": [], "remembered": None}
+    plain |= {"item_id": None, "title": None, "log_prob": None, "category": "Bags", "user": 1, "protocols": ["leave_one_out"]}
+    rows = []
+    for name, target in product(names, targets):
+        path = {**plain, **PATHS[name], "example_id": f"{name}/{target}", "user_id": name, "target_item_id": target}
+        bought = {one["item_id"] for one in path["touched"] if one["bought"]}
+        rows.append({**path, "target_bought_before": target in bought})
+    return spark.createDataFrame([tuple(row[name] for name in COLUMNS) for row in rows], REQUESTS)
+
+
+@pytest.mark.parametrize("again", [(), ("Bags",)], ids=["nothing again", "bought again"])
+@pytest.mark.parametrize(("serves", "m"), [(FUSION, 1), *((MIXUP, m) for m in (0, 1, 3)), ("memory", 1), ("session", 1)], ids=str)
+def test_every_item_has_the_rank_of_its_place_in_the_list_that_is_shown(spark, folder, serves, m, again):
+    retrieval = Retrieval(folder, drawn, session_drawn, candidates=12, attributes=ATTRIBUTES, bought_again=again)
+    fusion = fusion_of(serves, retrieval, folder, m)
+    shown = served_lists(requests(spark, PATHS, NAMES[:1]), retrieval, fusion, per_category=len(NAMES), partitions=2).collect()
+    places = {(row.user_id, row.item_id): row["rank"] for row in shown}
+    ranked = ranked_targets(requests(spark, PATHS, [*NAMES, "gone"]), retrieval, fusion, (SERVED,), partitions=2).collect()
+    ranks = {tuple(row.example_id.split("/")): row["rank"] for row in ranked}
+    assert ranks == {key: places.get(key, NOT_RANKED) for key in product(PATHS, [*NAMES, "gone"])}
+
+    lists = {name: {item for user, item in places if user == name} for name in PATHS}
+    assert all(len(items) >= 12 for items in lists.values())
+    assert not set().union(*(lists[name] for name in PATHS if name != "earlier")) & set(SOLD_OUT), "out of stock tonight"
+    assert not lists["earlier"] & {*SOLD_OUT_EARLIER, NEW}, "and that evening"
+    touched = {
+        name: {one["item_id"] for one in PATHS[name].get("touched", ()) if again != ("Bags",) or not one["bought"]} for name in PATHS
+    }
+    assert not [name for name in PATHS if lists[name] & touched[name]]
+    if again and serves == FUSION:
+        assert "07" in lists["answered with what was bought"]
+    known = {tuple(row.example_id.split("/")): row.target_known for row in ranked}
+    assert not known["of all kinds", "gone"]
+    assert known["answered with what was bought", "07"] == bool(again)
+    counts = {row.example_id.split("/")[0]: row.item_count for row in ranked}
+    assert (counts["empty"], counts["earlier"]) == (37, 36)
+
+
+def test_equal_vectors_have_equal_scores_to_the_last_bit(spark, tmp_path):
+    # All items of one title: whoever of them is asked for is as near, and in the order of their IDs.
+    items = [{"item_id": name, "title": "all alike", "family": name} for name in NAMES]
+    category(tmp_path, items, encode=drawn)
+    retrieval = Retrieval(tmp_path, drawn, session_drawn, candidates=len(NAMES), attributes=ATTRIBUTES, bought_again=())
+    fusion = fusion_of("answer_title", retrieval, tmp_path)
+    shown = served_lists(requests(spark, ["answered with what is no item"], ["05"]), retrieval, fusion, per_category=40, partitions=1)
+    assert [row.item_id for row in shown.orderBy("rank").collect()] == [name for name in NAMES if name != "01"]
+
+
+@pytest.mark.parametrize("serves", [FUSION, MIXUP, "memory"])
+def test_where_all_is_out_of_stock_nothing_is_shown_and_nothing_found(spark, tmp_path, serves):
+    category(tmp_path, [{"item_id": name, "title": f"item {name}", "in_stock": False} for name in NAMES[:5]], encode=drawn)
+    retrieval = Retrieval(tmp_path, drawn, session_drawn, candidates=12, attributes=ATTRIBUTES, bought_again=())
+    fusion = fusion_of(serves, retrieval, tmp_path)
+    asked = requests(spark, ["of all kinds", "empty"], ["00"])
+    assert served_lists(asked, retrieval, fusion, per_category=5, partitions=1).collect() == []
+    ranked = ranked_targets(asked, retrieval, fusion, (SERVED, MIXUP, "session"), partitions=1).collect()
+    assert [(row["rank"], row.item_count, row.target_known) for row in ranked] == [(NOT_RANKED, 0, True)] * 6

@@ -12,6 +12,7 @@ import pytest
 
 from fashionrec.llm import engine, launch
 from fashionrec.llm.base import LanguageModelError
+from fashionrec.pipeline import releases
 from fashionrec.pipeline.models import ModelError, ModelVersion
 from fashionrec.pipeline.steps.llm import _engine_config, generate_answers, train_llm
 from fashionrec.prompts.answer import answer_regex
@@ -52,7 +53,7 @@ def run_in(spark, tiny_falcon):
 
 @pytest.fixture(scope="module")
 def trained(spark, run_in, tmp_path_factory):
-    """Return the folder of a run that has trained on 24 prompts, and the run."""
+    """Return the folder of a run that has trained on 24 prompts, and the run; a release of what was trained serves."""
     folder = tmp_path_factory.mktemp("trained")
     run = run_in(folder)
     rows = [prompt(i, "train") for i in range(24)] + [prompt(i, "validation") for i in range(4)] + [prompt(i, "test") for i in range(10)]
@@ -60,6 +61,10 @@ def trained(spark, run_in, tmp_path_factory):
     rows += [prompt(10, "score", prompt=""), prompt(11, "score", prompt="red " * MAX_TOKENS)]
     World(spark, folder).write("prompts", *rows)
     train_llm(run)
+    models = run.workspace.models
+    parts = {"llm": run.newest("llm")}
+    release = releases.make_release(models, parts, run_id="first", inputs={}, metrics={}, trained_for=RUN_DATE)
+    releases.promote(models, release, "the first")
     return folder, run
 
 
@@ -84,7 +89,7 @@ def test_training_lowers_the_loss_of_prompts_it_has_not_seen(trained):
 
 
 def test_the_registered_version_holds_weights_adapter_and_card_and_nothing_else(trained):
-    model = trained[1].model("llm")
+    model = trained[1].newest("llm")
     assert sorted(path.name for path in model.folder.iterdir()) == ["adapter", "card.json", "golden.json", "merged"]
     assert not [path for path in model.folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
     card = json.loads((model.folder / "card.json").read_text())
@@ -94,7 +99,7 @@ def test_the_registered_version_holds_weights_adapter_and_card_and_nothing_else(
 
 def test_the_version_keeps_what_its_weights_give_away_and_the_day_has_a_page_of_it(trained):
     folder, run = trained
-    card = json.loads((run.model("llm").folder / "card.json").read_text())
+    card = json.loads((run.release().parts["llm"].folder / "card.json").read_text())
     assert [row["copies"] for row in card["memorisation"]["canaries"]] == [1, 2, 0, 0]
     assert card["metrics"]["canaries"] == 2
     assert run.figures["canary_exposure"] == card["metrics"]["canary_exposure"]
@@ -102,9 +107,9 @@ def test_the_version_keeps_what_its_weights_give_away_and_the_day_has_a_page_of_
     assert all(row["query"] in page for row in card["memorisation"]["canaries"] if row["copies"])
 
 
-def test_the_first_version_serves_and_the_next_one_has_to_be_better(trained, run_in, monkeypatch):
+def test_a_training_is_a_candidate_and_answers_nothing_until_its_release_serves(trained, run_in, monkeypatch):
     folder, run = trained
-    first = run.model("llm")
+    first = run.newest("llm")
     assert first.label == "llm@1"
 
     def train_alike(_, job):
@@ -114,8 +119,7 @@ def test_the_first_version_serves_and_the_next_one_has_to_be_better(trained, run
 
     monkeypatch.setattr(launch, "train", train_alike)
     train_llm(run_in(folder))
-    models = run.workspace.models
-    assert (models.champion("llm").label, models.challenger("llm").label) == ("llm@1", "llm@2")
+    assert (run.release().parts["llm"].label, run.newest("llm").label) == ("llm@1", "llm@2")
     assert not (folder / "models" / "llm" / "_unfinished").exists()
 
 
@@ -178,7 +182,7 @@ def test_training_that_fails_in_its_process_is_one_line_and_registers_nothing(sp
         train_llm(run)
     assert not list((tmp_path / "models" / "llm").iterdir())
     with pytest.raises(ModelError, match="none is registered"):
-        run.model("llm")
+        run.newest("llm")
 
 
 def test_an_adapter_is_served_beside_the_base_that_it_was_trained_on(run_in, tiny_bases, tmp_path):

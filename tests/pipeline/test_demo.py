@@ -14,8 +14,12 @@ from pyspark.sql import SparkSession
 
 from fashionrec import cli
 from fashionrec.commands import demo as demo_command
+from fashionrec.evaluate.protocol import METHODS, PROTOCOLS
 from fashionrec.lake.spec import table_specs
+from fashionrec.pipeline.models import ModelRegistry
 from fashionrec.pipeline.registry import STEPS
+from fashionrec.pipeline.releases import history
+from fashionrec.retrieval.fusion import FUSION, SERVED
 from tests.conftest import ROOT, RUN_DATE, TINY, compiled_plans
 
 COMMAND = str(ROOT / ".venv" / "bin" / "fashionrec")
@@ -97,12 +101,29 @@ def test_the_model_answered_in_its_format(table):
     assert not malformed
 
 
-def test_the_evaluation_ranks_all_items_of_the_category(table):
-    items = {row.category: row["count"] for row in table("items").groupBy("category").count().collect()}
-    rows = table("evaluations").where("category <> 'all'").collect()
-    assert {row.method for row in rows} == {*("fashionrec", "id_only", "title_only", "popularity", "last_item", "like_last_item", "core")}
+def test_every_row_of_the_evaluation_stands_beside_the_mailed_list(table):
+    rows = table("evaluations").where("category = 'all'").collect()
+    assert {row.method for row in rows} - {FUSION} == set(METHODS)
     assert {row.metric for row in rows} == {"recall@10", "ndcg@10", "mrr"}
-    assert all(row.item_count == items[row.category] for row in rows)
+    assert all((row.gain_low is None) == (row.method == SERVED) for row in rows)
+    assert all(row.low <= row.value + 1e-6 and row.value <= row.high + 1e-6 for row in rows)
+
+
+def test_every_test_path_is_asked_at_both_horizons(table):
+    paths = table("sequences").where("split = 'test'").groupBy("horizon").count().collect()
+    rows = table("evaluations").where("category = 'all'").where(f"protocol = '{PROTOCOLS[0]}'").collect()
+    asked = {row.horizon: row.example_count for row in rows}
+    assert asked == {row.horizon: row["count"] for row in paths}
+    assert len(set(asked.values())) == 1
+
+
+def test_a_release_serves_with_the_reason_and_stands_in_every_row(demo, table):
+    (release,) = history(ModelRegistry(str(demo[0] / "models"), ""))
+    assert release.state == "serves"
+    assert {row.release for row in table("recommendations").select("release").distinct().collect()} == {"release@1"}
+    fusion = json.loads(next((demo[0] / "models" / "fusion").glob("*/fusion.json")).read_text())
+    assert fusion["serves"] in (FUSION, *METHODS)
+    assert fusion["why"]
 
 
 @pytest.mark.parametrize(("name", "charts"), [("embeddings.html", 4), ("language_model.html", 2)])

@@ -186,12 +186,20 @@ def test_the_step_writes_the_table_within_the_budget_and_says_what_it_cost(spark
         put(
             given.workspace,
             "sequences",
-            table_rows(spark, "sequences", path("long", SEARCH, *[CLICK] * 60), path("train", SEARCH, split="train")),
+            table_rows(
+                spark,
+                "sequences",
+                path("long", SEARCH, *[CLICK] * 60),
+                path("train", SEARCH, split="train"),
+                # The night before this purchase nothing was known: there is nothing to ask.
+                *(path(f"empty {split}", split=split, horizon="overnight") for split in ("validation", "test")),
+            ),
         )
         put(given.workspace, "query_hits", table_rows(spark, "query_hits", hits("red dress", "1")))
         run = run_of(given.workspace, step)
         step.run(run)
         rows = {row.example_id: row for row in spark.read.format("delta").load(run.workspace.path("lake", "prompts")).collect()}
+        assert set(rows) == {"long", "train"}
         assert ("Dress 1" in rows["train"].prompt) == (override == "prompts.memory=true")
         tokens = [row.token_count for row in rows.values()]
         assert max(tokens) <= 400 - 64

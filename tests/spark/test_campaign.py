@@ -5,12 +5,11 @@ from datetime import UTC, date, datetime
 import pytest
 
 from fashionrec.recommend.campaign import SuppressionError, campaign_feed, suppressed_users
-from fashionrec.recommend.popular import popular_items
 from tests.builders import RUN_DATE, table_rows
 
 
 def offered(user, category, *item_ids):
-    plain = {"user_id": user, "category": category, "source": "id", "reason": "why", "models": "1/1/1"}
+    plain = {"user_id": user, "category": category, "source": "session", "reason": "why", "release": "release@1"}
     return [{**plain, "rank": rank, "item_id": item_id, "title": item_id} for rank, item_id in enumerate(item_ids, start=1)]
 
 
@@ -19,7 +18,7 @@ def event(action, user, item_id, day=20):
     return {"event_id": f"{action}{user}{item_id}{day}", "action": action, "user_id": user, "item_id": item_id, **at}
 
 
-def products(spark, recommended, events=(), missing=(), max_items=12):
+def products(spark, recommended, events=(), missing=(), max_items=12, bought_again=()):
     known = {row["item_id"]: row["category"] for row in recommended}
     items = [{"item_id": i, "category": c, "price": 5.0, "in_stock": i not in missing} for i, c in known.items()]
     items.append({"item_id": "newest", "category": "B"})
@@ -30,6 +29,7 @@ def products(spark, recommended, events=(), missing=(), max_items=12):
         run_date=RUN_DATE,
         max_items=max_items,
         valid_days=2,
+        bought_again=bought_again,
     )
     rows = feed.collect()
     assert all(row.valid_until == date(2026, 3, 3) and row.products[0].price == 5.0 for row in rows)
@@ -46,6 +46,12 @@ def test_what_the_user_bought_or_is_out_of_stock_is_left_out_and_the_next_moves_
     recommended = [*offered("u", "A", "a1", "a2", "a3"), *offered("u", "B", "b1", "b2"), *offered("v", "A", "a1")]
     events = [event("purchase", "u", "a1"), event("click", "u", "a2"), event("purchase", "v", "a2")]
     assert products(spark, recommended, events, missing=("b1",)) == {"u": "a2 b2 a3", "v": "a1"}
+
+
+def test_what_the_user_bought_stays_in_categories_in_which_things_are_bought_again(spark):
+    recommended = [*offered("u", "A", "a1", "a2"), *offered("u", "B", "b1", "b2")]
+    events = [event("purchase", "u", "a1"), event("purchase", "u", "b1")]
+    assert products(spark, recommended, events, bought_again=("A",)) == {"u": "a1 b2 a2"}
 
 
 def test_no_more_than_the_most_products_and_no_row_without_one(spark):
@@ -80,23 +86,3 @@ def test_a_list_that_cannot_be_read_stops_the_mailing(spark, tmp_path, name, tex
         (tmp_path / name).write_text(text)
     with pytest.raises(SuppressionError, match=problem):
         suppressed_users(spark, str(tmp_path / name))
-
-
-def test_popular_is_what_was_bought_in_the_days_of_history_and_is_in_stock(spark):
-    items = [{"item_id": i, "category": i[0], "in_stock": i != "A9"} for i in ("A1", "A2", "A3", "A9", "B1")]
-    events = [event("purchase", f"u{n}", "A9") for n in range(3)]
-    events += [
-        event("purchase", "u", "A3"),
-        event("click", "u", "A1"),
-        event("purchase", "u", "A2", day=1),
-        event("purchase", "w", "A2", day=2),
-    ]
-    items, interactions = table_rows(spark, "items", *items), table_rows(spark, "interactions", *events)
-
-    def ranked(history_days, count=5):
-        found = popular_items(items, interactions, run_date=date(2026, 2, 20), history_days=history_days, count=count)
-        return [(row.item_id, row["rank"], row.purchase_count) for row in found.orderBy("category", "rank").collect()]
-
-    assert ranked(20) == [("A2", 1, 2), ("A3", 2, 1), ("A1", 3, 0), ("B1", 1, 0)]
-    assert ranked(19, count=2) == [("A2", 1, 1), ("A3", 2, 1), ("B1", 1, 0)]
-    assert ranked(18, count=1) == [("A3", 1, 1), ("B1", 1, 0)]

@@ -19,11 +19,12 @@ GOOD = {
     "interactions": {"user_id": "0" * 64, "action": "click", "query": None, "position": 1, "sponsored": False},
     "item_versions": {"valid_to": date(2026, 4, 1), "describes_to": date(9999, 12, 31)},
     "quarantine": {"source": "catalog"},
-    "sequences": {"split": "train", "split_by_time": "train"},
+    "sequences": {"split": "train", "split_by_time": "train", "horizon": "in_session"},
     "query_hits": {"match": "exact"},
     "prompts": {"split": "train"},
     "generations": {"parse_error": None},
-    "recommendations": {"source": "id", "rank": 1},
+    "recommendations": {"source": "answer_id", "rank": 1},
+    "evaluations": {"horizon": "overnight"},
 }
 # For each constraint, what breaks it and nothing else.
 BAD = {
@@ -42,6 +43,7 @@ BAD = {
     ("sequences", "split_known"): {"split": "holdout"},
     ("sequences", "split_by_time_known"): {"split_by_time": "holdout"},
     ("sequences", "target_unless_score"): {"split": "score"},
+    ("sequences", "horizon_known"): {"horizon": "at_noon"},
     ("sequences", "not_empty"): {"actions": []},
     ("query_products", "has_products"): {"products": []},
     ("query_products", "holds_a_day"): {"holds_to": date(2026, 2, 28)},
@@ -57,6 +59,8 @@ BAD = {
     ("campaign_feed", "has_products"): {"products": []},
     ("characteristics", "value_is_number"): {"value": float("nan")},
     ("evaluations", "value_is_share"): {"value": 1.5},
+    ("evaluations", "horizon_of_evaluation"): {"horizon": "at_noon"},
+    ("evaluations", "interval_in_order"): {"gain_low": 0.6},
 }
 
 
@@ -104,3 +108,20 @@ def test_constraints_refuse_bad_rows_and_pass_good_ones(spark, tmp_path, spec):
             with pytest.raises((PySparkException, Py4JJavaError), match=f"(?i)check constraint {name}"):
                 write(good_row(spec, **change))
     assert spark.read.format("delta").load(path).count() == 1
+
+
+def test_only_a_held_out_purchase_may_have_an_empty_path_and_only_the_night_before(spark, tmp_path):
+    path, spec = str(tmp_path / "sequences"), SPECS["sequences"]
+    create_table(spark, path, spec)
+
+    def write(split, horizon):
+        target = "a" if split != "score" else None
+        row = good_row(spec, split=split, split_by_time=split, horizon=horizon, target_item_id=target, actions=[])
+        spark.createDataFrame(row, spec.struct).coalesce(1).write.format("delta").mode("append").save(path)
+
+    for split, horizon in (("train", "in_session"), ("test", "in_session"), ("train", "overnight"), ("score", "overnight")):
+        with pytest.raises((PySparkException, Py4JJavaError), match=r"(?i)check constraint not_empty"):
+            write(split, horizon)
+    write("validation", "overnight")
+    write("test", "overnight")
+    assert spark.read.format("delta").load(path).count() == 2

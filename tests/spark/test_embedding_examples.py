@@ -1,8 +1,9 @@
 """What the training processes get to read."""
 
+from collections import Counter
 from datetime import UTC, datetime
 
-from fashionrec.embeddings.examples import catalogue_titles, core_examples, title_pairs
+from fashionrec.embeddings.examples import catalogue_titles, core_examples, title_pairs, training_inputs
 from tests.builders import action, table_rows
 
 NOON = datetime(2026, 2, 28, 12, tzinfo=UTC)
@@ -88,6 +89,31 @@ def test_no_pair_comes_from_another_session_or_from_no_search(spark):
     )
     assert title_pairs(frame, session_gap_minutes=30).count() == 0
     assert title_pairs(frame, session_gap_minutes=31).count() == 1
+
+
+def test_the_row_of_the_night_before_is_learnt_from_nowhere(spark):
+    evening = NOON.replace(day=27)
+    known = [search("boots", session="r", at=evening), click("a", session="r", at=evening), click("b", session="r", at=evening)]
+    paths = {"train": known, "validation": [*known, search("hat"), click("c")], "test": [*known, search("hat"), click("c"), click("d")]}
+    whole = [{"example_id": split, "split": split, "actions": actions, "target_item_id": split} for split, actions in paths.items()]
+    # An empty one, too, must not stand for the shopper's path up to the cut.
+    nights = [
+        {**row, "example_id": f"{row['split']} overnight", "horizon": "overnight", "actions": known if row["split"] != "validation" else []}
+        for row in whole
+    ]
+    score = {"split": "score", "actions": [*paths["test"], click("e")], "target_item_id": None, "target_title": None, "target_at": None}
+    open_path = {**score, "user_id": "another", "example_id": "open"}
+
+    def learnt(*rows):
+        found = training_inputs(sequences(spark, *rows), table_rows(spark, "items"), max_actions=9, session_gap_minutes=30)
+        return {name: sorted(map(str, found[name].collect())) for name in ("examples", "pairs")}
+
+    rows = [*whole, {**score, "example_id": "score"}, open_path]
+    for order in ([*nights, *rows], [*rows, *nights]):
+        assert learnt(*order) == learnt(*rows)
+    counted = Counter(split for split, *_ in read_by_core(sequences(spark, *rows)))
+    assert counted == {"train": 1, "validation": 1, "path": 2}
+    assert len(learnt(*rows)["pairs"]) == 1
 
 
 def test_a_phrase_is_the_colour_and_the_first_short_attributes(spark):

@@ -58,16 +58,23 @@ def test_neither_the_future_nor_the_examples_own_pair_is_in_its_memory(example):
 
 
 def test_a_path_is_answered_alike_when_it_is_scored_and_when_it_is_learnt(make_run):
-    path = [search("2026-02-25 10:00", "wide hats", results=["c"]), click("2026-02-25 10:01", "c")]
+    def evening(user, query):
+        return [search("2026-02-25 10:00", query, results=["c"], user_id=user), click("2026-02-25 10:01", "c", user_id=user)]
+
+    # On the day of the purchase u only buys; t looks around, too.
+    looks_around = [{**event, "user_id": "t", "event_id": f"t {event['event_id']}"} for event in OWN]
     run = make_run(DAILY)
-    given(run, *BEFORE, *path, *OWN[2:], *FUTURE)
+    given(run, *BEFORE, *evening("u", "wide hats"), *OWN[2:], *evening("t", "hats, wide"), *looks_around, *FUTURE)
     seen = {}
     for day, split in ((date(2026, 2, 25), "score"), (RUN_DATE, "test")):
         of_day = run_of(replace(run.workspace, run_date=day))
         put(of_day.workspace, "items", run.read("items").drop("run_date"))
         run_steps(of_day.workspace, STEPS, Console(quiet=True))
-        rows = run.spark.read.format("delta").load(run.workspace.path("lake", "prompts"))
-        rows = rows.where((f.col("run_date") == f.lit(day)) & (f.col("split") == split) & f.col("user_id").startswith("u"))
-        (seen[split],) = rows.collect()
-    assert "Item a" in seen["score"].prompt
-    assert seen["score"].prompt == seen["test"].prompt
+        prompt, sequence = (run.spark.read.format("delta").load(run.workspace.path("lake", table)) for table in ("prompts", "sequences"))
+        rows = prompt.join(sequence.select("run_date", "example_id", "horizon"), ["run_date", "example_id"])
+        rows = rows.where((f.col("run_date") == f.lit(day)) & (f.col("split") == split) & f.col("user_id").rlike("^[tu]")).collect()
+        seen |= {(row.user_id[0], split, row.horizon): row.prompt for row in rows}
+    assert len(seen) == 2 + 4
+    assert "Item a" in seen["u", "score", "overnight"]
+    assert seen["u", "test", "in_session"] == seen["u", "test", "overnight"] == seen["u", "score", "overnight"]
+    assert seen["t", "test", "in_session"] != seen["t", "test", "overnight"] == seen["t", "score", "overnight"]

@@ -82,15 +82,16 @@ def monitored_run(spark, make_run):
         "generations",
         table_rows(spark, "generations", {"example_id": "1", "item_id": "i"}, {"example_id": "2", "parse_error": "empty"}),
     )
-    sources = ["id", "title", "title", "popular"]
+    sources = ["answer_id", "session", "session", "popularity_28"]
     products = [{"rank": n + 1, "item_id": str(n), "source": source} for n, source in enumerate(sources)]
     put(run.workspace, "recommendations", table_rows(spark, "recommendations", *products, user_id="u", category="Shoes"))
     put(run.workspace, "campaign_feed", table_rows(spark, "campaign_feed", {"products": [{"item_id": "0", "title": "x"}]}))
-    recalls = {"fashionrec": 0.25, "popularity": 0.125}
+    recalls = {"fashionrec": 0.25, "popularity_28": 0.125}
+    asked = {"category": "all", "protocol": "leave_one_out", "horizon": "overnight", "metric": "recall@10"}
     put(
         run.workspace,
         "evaluations",
-        table_rows(spark, "evaluations", *({"method": m, "value": v} for m, v in recalls.items()), category="all", metric="recall@10"),
+        table_rows(spark, "evaluations", *({"method": m, "value": v, "low": v / 2, "high": 2 * v} for m, v in recalls.items()), **asked),
     )
     put(run.workspace, "characteristics", table_rows(spark, "characteristics", {"characteristic": "c1_turnover", "category": "Shoes"}))
     return run
@@ -114,3 +115,4 @@ def test_monitor_sets_the_day_beside_the_newest_earlier_one_and_writes_the_repor
     assert monitored_run.warnings == ["generations: malformed_answer_rate 0.5, was 0.1 on 2026-02-28"]
     page = (tmp_path / "reports/2026-03-01/report.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "asked the evening before (12.5% to 50.0%); best single list 12.5%" in page

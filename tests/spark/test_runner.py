@@ -82,7 +82,12 @@ def test_an_error_of_this_package_in_a_worker_is_one_line_and_any_other_keeps_it
 
 
 def test_a_step_cannot_touch_what_it_does_not_declare(spark, make_run):
-    for act in (lambda run: run.read("items"), lambda run: run.write("items", items(spark, "a")), lambda run: run.model("llm")):
+    for act in (
+        lambda run: run.read("items"),
+        lambda run: run.write("items", items(spark, "a")),
+        lambda run: run.newest("llm"),
+        lambda run: run.release(),
+    ):
         with pytest.raises(LakeError, match="without declaring it"):
             run_steps(make_run().workspace, [step("sly", act)], Console(file=io.StringIO()))
 

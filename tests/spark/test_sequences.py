@@ -1,10 +1,12 @@
 """Sessions, categories of searches, examples and their splits."""
 
-from datetime import UTC, date
+from datetime import UTC, date, datetime, timedelta
+from random import Random
 
 import pytest
 from pyspark.sql import Observation
 
+from fashionrec.embeddings.examples import training_inputs
 from fashionrec.sequences import attribute_searches, build_examples, describe_items, left_out, sessionize, set_robots_aside, with_prices
 from tests.builders import click, item, purchase, search, table_rows
 from tests.conftest import RUN_DATE
@@ -24,23 +26,32 @@ def attributed(spark):
     return make
 
 
+SETTINGS = {
+    "run_date": RUN_DATE,
+    "max_actions": 50,
+    "max_train_examples": 10,
+    "min_actions": 1,
+    "overnight_rate": 1.0,
+    "bought_again": (),
+    "validation_days": 7,
+    "test_days": 7,
+}
+BOUGHT = ("train", "validation", "test")
+
+
 @pytest.fixture
 def examples(attributed):
-    """Return a function from events to the examples: {split: rows in order of time}."""
+    """Return a function from events to the examples: {split: rows in order of time}, "test overnight" those of the night before."""
 
     def make(*events, items=ITEMS, **settings):
-        settings = {
-            "run_date": RUN_DATE,
-            "max_actions": 50,
-            "max_train_examples": 10,
-            "min_actions": 1,
-            "validation_days": 7,
-            "test_days": 7,
-            **settings,
-        }
-        rows = build_examples(attributed(*events, items=items), **settings).collect()
+        rows = build_examples(attributed(*events, items=items), **{**SETTINGS, **settings}).collect()
         rows.sort(key=lambda row: (row.user_id, row.category, str(row.target_at)))
-        return {split: [row for row in rows if row.split == split] for split in ("train", "validation", "test", "score")}
+        found = {split: [] for split in (*BOUGHT, "score", *(f"{split} overnight" for split in BOUGHT))}
+        for row in rows:
+            # Of an open path, there is one row only.
+            assert (row.split, row.horizon) != ("score", "in_session")
+            found[row.split if row.split == "score" or row.horizon == "in_session" else f"{row.split} {row.horizon}"].append(row)
+        return found
 
     return make
 
@@ -97,8 +108,10 @@ def test_the_last_purchase_is_test_the_one_before_validation_earlier_ones_train(
     bought = [purchase(f"2026-02-0{day + 1} 10:00", "abcd"[day]) for day in range(1, count + 1)]
     found = examples(click("2026-02-01 10:00", "a"), *bought)
     targets = {split: "".join(row.target_item_id or "" for row in rows) for split, rows in found.items()}
-    assert targets == {"train": train, "validation": validation, "test": test, "score": ""}
+    whole = {"train": train, "validation": validation, "test": test}
+    assert targets == {**whole, "score": "", **{f"{split} overnight": target for split, target in whole.items()}}
     assert len(found["score"]) == 1
+    assert not any(row.target_bought_before for rows in found.values() for row in rows)
 
 
 def test_of_twelve_purchases_the_newest_train_examples_are_kept_and_the_first_has_nothing_before_it(examples):
@@ -136,6 +149,43 @@ def test_the_answer_is_never_among_the_actions(examples):
     assert [words(row) for row in found["validation"]] == [["c:a"]]
     assert [words(row) for row in found["test"]] == [["c:a", "c:c"]]
     assert words(found["score"][0]) == ["c:a", "c:b", "p:b", "c:b", "c:c", "p:b"]
+
+
+def test_where_things_are_bought_again_earlier_purchases_of_the_target_stay_and_clicks_on_it_never(examples):
+    events = [
+        click("2026-02-01 10:00", "a"),
+        click("2026-02-01 10:01", "b"),
+        purchase("2026-02-01 10:02", "b"),
+        click("2026-02-01 10:03", "b"),
+        purchase("2026-02-02 10:04", "c"),
+        click("2026-02-03 10:05", "b"),
+        purchase("2026-02-03 10:06", "b"),
+        click("2026-02-03 10:07", "shoe"),
+        purchase("2026-02-03 10:08", "shoe"),
+        click("2026-02-03 10:09", "shoe"),
+        purchase("2026-02-03 10:10", "shoe"),
+    ]
+    kept = {
+        ("Clothing", "train", "b"): (["c:a"], False),
+        ("Clothing", "validation", "c"): (["c:a", "c:b", "p:b", "c:b"], False),
+        ("Clothing", "test", "b"): (["c:a", "p:b", "p:c"], True),
+        ("Footwear", "test", "shoe"): (["p:shoe"], True),
+    }
+    dropped = {**kept, ("Clothing", "test", "b"): (["c:a", "p:c"], True)}
+    # Without their purchases, nothing comes before the second pair of shoes.
+    del dropped["Footwear", "test", "shoe"]
+
+    def whole(found):
+        rows = [row for split in BOUGHT for row in found[split]]
+        return {(row.category, row.split, row.target_item_id): (words(row), row.target_bought_before) for row in rows}
+
+    assert whole(examples(*events, bought_again=("Clothing", "Footwear"))) == kept
+    assert whole(examples(*events)) == dropped
+    only_shoes = examples(*events, bought_again=("Footwear",))
+    assert whole(only_shoes) == {**kept, ("Clothing", "test", "b"): dropped["Clothing", "test", "b"]}
+    night = examples(*events, bought_again=("Clothing",))["test overnight"]
+    assert [(words(row), row.target_bought_before) for row in night] == [(["c:a", "p:b", "p:c"], True)]
+    assert not any(row.target_bought_before for row in only_shoes["score"])
 
 
 def test_immediate_repeats_collapse_also_where_removed_clicks_stood_between(examples):
@@ -264,27 +314,129 @@ def test_what_comes_after_a_target_changes_nothing_but_its_split(examples):
     ]
 
     def by_target(found):
-        rows = [row for split in ("train", "validation", "test") for row in found[split]]
-        return {row.example_id: (row.as_of_date, row.actions, row.target_item_id, row.target_at) for row in rows}
+        rows = [row for split, rows in found.items() if split != "score" for row in rows]
+        return {row.example_id: {**row.asDict(), "split": None} for row in rows}
 
-    before, after = by_target(examples(*past)), by_target(examples(*past, *future))
-    assert len(before) == 2
+    first, then = examples(*past), examples(*past, *future)
+    before, after = by_target(first), by_target(then)
+    (empty,) = first["validation overnight"]
+    assert (len(before), empty.actions) == (4, [])
+    # It is a train example then, and those need an action.
+    del before[empty.example_id]
+    assert empty.example_id not in after
     assert {name: after[name] for name in before} == before
+
+
+def test_what_happens_on_the_day_of_a_purchase_changes_nothing_of_the_night_before(examples):
+    past = [
+        search("2026-02-01 10:00", "dress", results=["a"]),
+        click("2026-02-01 10:01", "a", marketplace="DE"),
+        click("2026-02-04 23:59:59.999999", "b"),
+    ]
+    day = [
+        search("2026-02-05 00:00", "coat", results=["a"], marketplace="AU"),
+        click("2026-02-05 00:00:01", "d", marketplace="AU"),
+        click("2026-02-05 10:00", "c"),
+        purchase("2026-02-05 10:01", "e"),
+    ]
+    bought, later = purchase("2026-02-05 10:02", "c", marketplace="JP"), [click("2026-02-05 10:03", "f"), purchase("2026-02-06 10:00", "g")]
+    (alone,) = examples(*past, bought)["test overnight"]
+    (with_day,) = examples(*past, *day, bought)["test overnight"]
+    (with_future,) = (row for row in examples(*past, *day, bought, *later)["validation overnight"] if row.target_item_id == "c")
+    assert words(alone) == ["s:dress", "c:a", "c:b"]
+    assert alone.marketplace == "DE"
+    assert with_day == alone
+    assert {**with_future.asDict(), "split": "test"} == alone.asDict()
+
+
+def many_paths():
+    """Return the events of shoppers who search, click and buy at all hours, some things again, and by whom they are."""
+    random, kinds = Random(3), ("search", "click", "click", "purchase")
+    for user in "uvwxyz":
+        minutes = [*sorted(random.sample(range(20 * 24 * 60), 60)), 20 * 24 * 60]
+        for minute in minutes:
+            at = (datetime(2026, 2, 1, tzinfo=UTC) + timedelta(minutes=minute)).strftime("%Y-%m-%d %H:%M")
+            thing, fields = random.choice("abcdef"), {"user_id": user, "marketplace": random.choice(("DE", "AU", None, None))}
+            match random.choice(kinds):
+                case "search":
+                    yield search(at, f"query {thing}", results=["a"], **fields)
+                case "click":
+                    yield click(at, thing, **fields)
+                case "purchase":
+                    yield purchase(at, thing, **fields)
+
+
+@pytest.mark.parametrize("bought_again", [(), ("Clothing",)])
+def test_the_path_of_the_night_before_is_the_whole_one_up_to_midnight(examples, bought_again):
+    # All of the path, so that the newest actions of both begin alike.
+    found = examples(*many_paths(), max_actions=1000, bought_again=bought_again)
+    differs = {"example_id": None, "horizon": None, "actions": None, "marketplace": None}
+    shorter = 0
+    for split in BOUGHT:
+        nights = {(row.user_id, row.target_at): row for row in found[f"{split} overnight"]}
+        for whole in found[split]:
+            midnight = whole.target_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            known = [step for step in whole.actions if step.event_at.astimezone(UTC) < midnight]
+            night = nights.pop((whole.user_id, whole.target_at), None)
+            if night is None:
+                assert (split, known) == ("train", [])
+                continue
+            assert night.actions == known == whole.actions[: len(known)]
+            assert night.asDict() | differs == whole.asDict() | differs
+            assert night.example_id != whole.example_id
+            shorter += len(known) < len(whole.actions)
+        assert nights == {}
+    assert shorter > 10
+
+
+def test_an_empty_path_of_the_night_before_is_kept_for_held_out_purchases_only(examples):
+    events = [click("2026-02-01 10:00", "a"), *(purchase(f"2026-02-01 10:0{minute}", "abcde"[minute]) for minute in (1, 2, 3, 4))]
+    found = examples(*events)
+    assert [words(row) for row in found["validation overnight"] + found["test overnight"]] == [[], []]
+    assert [row.target_item_id for row in found["train"]] == ["b", "c"]
+    assert found["train overnight"] == []
+    assert [row.marketplace for row in found["test overnight"]] == [None]
+
+
+def test_a_train_example_of_the_night_before_needs_its_actions_too(examples):
+    bought = [purchase(f"2026-02-{day:02d} 10:00", "abcdefgh"[day - 1]) for day in range(1, 9)]
+    found = examples(*bought, click("2026-02-03 09:00", "q"), min_actions=3)
+    assert [row.target_item_id for row in found["train"]] == ["c", "d", "e", "f"]
+    assert [row.target_item_id for row in found["train overnight"]] == ["d", "e", "f"]
+    clicks = [click("2026-02-01 09:00", "a"), click("2026-02-02 09:00", "b"), click("2026-02-02 09:01", "c")]
+    assert [words(row) for row in examples(*clicks, purchase("2026-02-02 09:02", "d"), min_actions=3)["test overnight"]] == [["c:a"]]
+
+
+def test_the_rate_draws_train_examples_only_the_same_in_every_run(examples):
+    events = [purchase(f"2026-02-{day:02d} 10:00", "abcdefghijklmnopq"[day - 1], user_id=user) for user in "uvwxyz" for day in range(1, 13)]
+    none, half, again, every = (examples(*events, overnight_rate=rate) for rate in (0, 0.5, 0.5, 1))
+    assert half == again
+    for found in (none, half, every):
+        assert len(found["validation overnight"]) == len(found["test overnight"]) == 6
+        assert [found[split] for split in (*BOUGHT, "score")] == [every[split] for split in (*BOUGHT, "score")]
+    assert none["train overnight"] == []
+    # Of each path the first purchase has nothing before it.
+    assert len(every["train overnight"]) == len(every["train"]) == 6 * 9
+    drawn = {row.example_id for row in half["train overnight"]}
+    assert 15 < len(drawn) < 39
+    assert drawn < {row.example_id for row in every["train overnight"]}
+    # Whatever else there is, the draw of an example stays.
+    more = [click("2026-02-20 10:00", "a", user_id="another"), *(purchase("2026-02-20 10:00", "q", user_id=user) for user in "uv")]
+    assert drawn < {row.example_id for row in examples(*events, *more, overnight_rate=0.5)["train overnight"]}
 
 
 def test_the_training_examples_of_a_user_end_before_the_validation_target(examples):
     found = examples(*(purchase(f"2026-02-{day:02d} 10:00", "abcdefgh"[day - 1]) for day in range(1, 9)))
     (validation,), (test,) = found["validation"], found["test"]
     assert validation.target_at < test.target_at
-    for row in found["train"]:
+    for row in found["train"] + found["train overnight"]:
         assert max(step.event_at for step in row.actions) < row.target_at < validation.target_at
         assert not {validation.target_item_id, test.target_item_id} & {row.target_item_id, *(step.item_id for step in row.actions)}
 
 
 def test_all_that_is_by_user_takes_one_shuffle(attributed):
-    settings = {"max_actions": 50, "max_train_examples": 10, "min_actions": 1, "validation_days": 7, "test_days": 7}
     people = attributed(click("2026-02-01 10:00", "a")).transform(set_robots_aside, **ROBOTS)
-    plan = build_examples(people, run_date=RUN_DATE, **settings)._jdf.queryExecution().executedPlan().toString()
+    plan = build_examples(people, **SETTINGS)._jdf.queryExecution().executedPlan().toString()
     assert plan.count("Exchange hashpartitioning(user_id") == 1
     assert plan.count("Exchange") == 4, "the others bring the events to their items: events, versions, prices"
 
@@ -298,3 +450,20 @@ def test_examples_whose_user_and_category_read_alike_have_different_names(exampl
     names = {row.example_id for row in found["score"]}
     assert len(names) == 2
     assert all(len(name) == 16 for name in names)
+
+
+def test_the_rows_of_the_night_before_change_nothing_that_the_embeddings_learn(spark, attributed):
+    events, catalogue = attributed(*many_paths()).cache(), table_rows(spark, "items", *ITEMS)
+
+    def learnt(rate, only_whole=False):
+        rows = build_examples(events, **SETTINGS | {"overnight_rate": rate})
+        rows = rows.where("split = 'score' OR horizon = 'in_session'") if only_whole else rows
+        inputs = training_inputs(rows, catalogue, max_actions=50, session_gap_minutes=24 * 60)
+        return {name: sorted(map(str, inputs[name].collect())) for name in ("examples", "pairs")}
+
+    never, always = learnt(0.0), learnt(1.0)
+    assert never == always == learnt(1.0, only_whole=True)
+    assert min(map(len, never.values())) > 6
+    assert len(set(never["examples"])) == len(never["examples"])
+    assert sum("split='validation'" in row for row in never["examples"]) == 6
+    events.unpersist()

@@ -72,6 +72,8 @@ def test_the_catalogue_is_of_the_newest_day_and_says_nothing_twice(tmp_path):
     assert len(items[2]["title"]) == 80
     assert (items[0]["category"], items[0]["colour"], items[1]["colour"]) == ("Ladieswear", "Black", "")
     assert "shade" not in items[0]["attributes"]
+    # Articles of one product have the first seven digits in common.
+    assert [item["attributes"]["product_code"] for item in items] == ["0108775", "0000000", "0000000"]
 
 
 def test_an_import_twice_gives_the_same_bytes(tmp_path):

@@ -2,12 +2,11 @@
 
 import subprocess
 import sys
-from datetime import timedelta
 
 import pytest
 
 from fashionrec.pipeline.models import ModelError, ModelRegistry
-from tests.builders import RUN_DATE, run_of, workspace_in
+from tests.builders import RUN_DATE
 
 
 @pytest.fixture
@@ -35,17 +34,6 @@ def test_a_new_version_is_challenger_until_it_is_promoted(registry):
     assert champion.label == "llm@2"
     assert (champion.folder / "weights.txt").read_text() == "new"
     assert registry._client.get_model_version("llm", "2").tags["why_champion"] == "better by 3%"
-
-
-def test_a_run_of_an_older_day_refuses_a_champion_that_was_trained_later_unless_told(tmp_path):
-    older = {"run_date": RUN_DATE - timedelta(days=9)}
-    trained(workspace_in(tmp_path, None).models, "a", "x")
-    assert run_of(workspace_in(tmp_path, None)).model("llm").label == "llm@1"
-    with pytest.raises(ModelError, match=r"llm@1 was trained for 2026-03-01, later than this run's 2026-02-20.*release\.allow_newer=true"):
-        run_of(workspace_in(tmp_path, None, **older)).model("llm")
-    run = run_of(workspace_in(tmp_path, None, "release.allow_newer=true", **older))
-    assert run.model("llm").label == "llm@1+newer"
-    assert run.warnings == ["llm@1 was trained for 2026-03-01, later than this run's 2026-02-20: release.allow_newer is set"]
 
 
 def test_a_version_keeps_how_its_loss_fell(registry):

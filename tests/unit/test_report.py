@@ -8,22 +8,29 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from fashionrec.evaluate.protocol import METHODS
 from fashionrec.quality.health import health_rows, quarantine_rates, warnings
 from fashionrec.reports.characteristics import write_characteristics
 from fashionrec.reports.day import PAGES, metrics_table, write_report
+from fashionrec.retrieval.fusion import SERVED
 
 EVIL = "<script>alert(1)</script> & [bold]$x^"
 
 
-def evaluations(category="all", **recalls):
-    counts = {"category": category, "example_count": 1200, "item_count": 30}
-    return [{**counts, "method": method, "metric": "recall@10", "value": value} for method, value in recalls.items()]
+def evaluations(category="all", protocol="leave_one_out", horizon="overnight", **recalls):
+    asked = {"category": category, "protocol": protocol, "horizon": horizon, "example_count": 1200, "item_count": 30}
+    gains = {method: {"gain_low": -0.01, "gain_high": 0.02} for method in recalls}
+    gains["fashionrec"] = {"gain_low": None, "gain_high": None}
+    return [
+        {**asked, "method": method, "metric": "recall@10", "value": value, "low": value * 0.8, "high": value * 1.2, **gains[method]}
+        for method, value in recalls.items()
+    ]
 
 
 def report(folder, **given):
-    rows = evaluations(fashionrec=0.25, popularity=0.125) + evaluations(EVIL, fashionrec=0.0, popularity=0.0)
+    rows = evaluations(fashionrec=0.25, popularity_28=0.125) + evaluations(EVIL, fashionrec=0.0, popularity_28=0.0)
     action = {"at": datetime(2026, 2, 28, 9, 5), "action": "search", "words": EVIL}  # noqa: DTZ001
-    product = {"rank": 1, "item_id": "i", "title": EVIL, "source": "id", "reason": EVIL}
+    product = {"rank": 1, "item_id": "i", "title": EVIL, "source": "answer_id", "reason": EVIL}
     path = {"category": EVIL, "earlier_count": 2, "actions": [action], "answer": EVIL, "parse_error": None, "products": [product]}
     figures = {("items", "row_count"): 4.0, ("generations", "malformed_answer_rate"): 0.5}
     defaults = {
@@ -136,10 +143,47 @@ def test_synthetic_data_is_named_as_such_and_only_then(tmp_path, synthetic):
     assert ("synthetic" in characteristics(tmp_path, synthetic=synthetic)) == synthetic
 
 
-def test_the_headline_sets_the_system_beside_the_best_method_without_a_language_model(tmp_path):
-    rows = evaluations(fashionrec=0.25, popularity=0.1, core=0.125)
+def test_the_headline_is_what_an_email_knows_with_its_interval_beside_the_best_single_list(tmp_path):
+    rows = evaluations(fashionrec=0.25, without_llm=0.24, popularity_28=0.1, session=0.125)
+    rows += evaluations(horizon="in_session", fashionrec=0.75, session=0.7) + evaluations(protocol="by_time", fashionrec=0.5, session=0.45)
     page = report(tmp_path, evaluations=rows)
-    assert "<b>25.0%</b><span>of next purchases in the first 10; best method without the language model 12.5%</span>" in page
+    headline = "of next purchases in the first 10, asked the evening before (20.0% to 30.0%); best single list 12.5%"
+    assert f"<b>25.0%</b><span>{headline}</span>" in page
+
+
+def test_every_way_to_ask_has_a_block_and_overnight_comes_first(tmp_path):
+    rows = [
+        row
+        for how in (
+            ("leave_one_out", "in_session"),
+            ("by_time", "in_session"),
+            ("by_time", "overnight"),
+            ("another_day", "in_session"),
+            ("leave_one_out", "overnight"),
+        )
+        for row in evaluations(EVIL, *how, fashionrec=0.25, session=0.5)
+    ]
+    page = report(tmp_path, evaluations=rows + evaluations(fashionrec=0.25, session=0.5))
+    titles = (
+        "Asked overnight:",
+        "Asked in session:",
+        "Overnight, purchases of the newest",
+        "In session, purchases of the newest",
+        "Purchases before which",
+    )
+    places = [page.index(title, page.index("Every category, and other ways to ask")) for title in titles]
+    assert places == sorted(places)
+    assert page.index("Asked overnight:") < places[0], "all categories stand above the fold"
+
+
+def test_a_gain_is_shown_as_an_interval_and_the_mailed_list_has_none(tmp_path):
+    page = report(tmp_path, evaluations=evaluations(fashionrec=0.25, session=0.125))
+    assert page.count("-0.0100 to +0.0200") == 1
+
+
+def test_every_row_of_the_evaluation_is_explained_and_the_learnt_list_only_stands_where_it_is_not_mailed(tmp_path):
+    page = report(tmp_path, evaluations=[row for one in (SERVED, "fusion", *METHODS[1:]) for row in evaluations(**{one: 0.25})])
+    assert all(f"<tr><td>{method}</td>" in page or f'class="ours"><td>{method}</td>' in page for method in ("fusion", *METHODS))
 
 
 def test_a_day_with_little_to_show_still_has_a_page(tmp_path):
@@ -167,10 +211,14 @@ def test_the_quarantine_rate_is_a_share_of_all_input():
     assert quarantine_rates({"items": 1}, {"items": 3, "interactions": 0}) == {("items", "quarantine_rate"): 0.25}
 
 
-def test_the_terminal_table_has_a_line_per_category_and_method():
+def test_the_terminal_table_has_a_line_per_horizon_and_method():
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(metrics_table(evaluations(EVIL, fashionrec=0.5, popularity=0.25) + evaluations(fashionrec=0.25)))
+    rows = evaluations(fashionrec=0.5, popularity_28=0.25) + evaluations(horizon="in_session", fashionrec=0.75, session=0.7)
+    console.print(metrics_table(rows + evaluations(EVIL, fashionrec=0.25) + evaluations(protocol="by_time", fashionrec=0.125)))
     text = console.export_text()
-    assert "[bold]$x^" in text.replace("\n", "")
-    assert re.search(r"fashionrec *│ *0.5000 *│ *1,200 *│ *30", text)
-    assert text.index("all") < text.index("<script>")
+    assert re.search(r"overnight *│ *fashionrec *│ *0.5000 *│ *│ *1,200", text)
+    assert re.search(r"popularity_28 *│ *0.2500 *│ *-0.0100 to \+0.0200 *│ *1,200", text)
+    assert text.index("overnight") < text.index("in_session")
+    assert "0.2500" in text
+    assert "0.1250" not in text, "other protocols stand in the report"
+    assert "<script>" not in text, "and so do categories"

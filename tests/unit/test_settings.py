@@ -23,8 +23,14 @@ def test_every_settings_file_of_the_project_is_valid(name):
 
 def test_all_unknown_keys_and_bad_values_are_named_at_once():
     with pytest.raises(SettingsError) as error:
-        load_settings(CONF / "local.yaml", ["memory.half_live_days=3", "retrieval.mixup_m=-1", "nothing.here=1"])
-    for problem in ("memory.half_live_days: unknown key", "retrieval.mixup_m", "nothing: unknown key", "base.yaml"):
+        load_settings(CONF / "local.yaml", ["memory.half_live_days=3", "retrieval.mixup_m=1", "retrieval.fusion=guessed", "nothing.here=1"])
+    for problem in (
+        "memory.half_live_days: unknown key",
+        "retrieval.mixup_m: unknown key",
+        "retrieval.fusion",
+        "nothing: unknown key",
+        "base.yaml",
+    ):
         assert problem in str(error.value)
 
 
@@ -34,6 +40,9 @@ def test_all_unknown_keys_and_bad_values_are_named_at_once():
         (["prompts.answer_tokens=2000"], "answer_tokens must be below"),
         (["generation.max_new_tokens=100"], "max_new_tokens must not exceed"),
         (["retrieval.candidates=3"], "candidates must be at least"),
+        (["sequences.overnight_rate=1.1"], "sequences.overnight_rate"),
+        (["sequences.overnight_rate=-0.1"], "sequences.overnight_rate"),
+        (["recommend.bought_again=Clothing"], "recommend.bought_again"),
         (["llm=3"], "must be sections"),
         (["llm.base=models/none.yaml"], "no such settings file"),
         (["a.b"], "section.key=value"),

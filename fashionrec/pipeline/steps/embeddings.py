@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from fashionrec.embeddings.examples import training_inputs
+from fashionrec.embeddings.examples import training_inputs, with_all_purchases
 from fashionrec.embeddings.item_table import item_vectors
 from fashionrec.embeddings.spaces import encode_titles
 from fashionrec.embeddings.train import Name, train_in_own_process
@@ -17,27 +17,52 @@ from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.reports.embeddings import write_training
 from fashionrec.reports.projection import sample_items, with_vectors
 from fashionrec.reports.trained import Trained
+from fashionrec.settings.model import Embeddings
 
 _NAMES: tuple[Name, ...] = ("id", "title")
 _PICTURED = 2000  # items in the report's pictures of the spaces
 
 
 def train_embeddings(run: StepRun) -> None:
-    """Export examples and titles, train each model in a process of its own; register and promote both, or none where one fails."""
+    """Train both spaces without the purchases that are held out, then once more with them, for as many epochs: for serving.
+
+    All are registered, or none where one fails. Each training has a process of its own.
+    """
     sequences, items = run.read("sequences"), run.read("items")
-    settings = run.settings
-    inputs = run.staging("embeddings")
+    held_out = _export(run, sequences, items, "embeddings")
+    fitted = {name: _train(run, name, held_out, run.settings.embeddings) for name in _NAMES}
+    everything = _export(run, with_all_purchases(sequences), items, "embeddings_serving")
+    again = {name: _train(run, name, everything, _as_long(run.settings.embeddings, name, fitted[name])) for name in _NAMES}
+    for name in _NAMES:
+        _register(run, f"{name}_serving", again[name])
+    _write_report(run, items, {name: _register(run, name, fitted[name]) for name in _NAMES})
+    for name in _NAMES:
+        shown = ("pairs", "examples", "loss", "validation_recall_at_10")
+        metrics = fitted[name].card["metrics"]
+        run.figures |= {f"{name}_{key}": round(metrics[key], 4) for key in shown if key in metrics}
+    if (pairs := fitted["title"].params["pairs"]) != "searches":
+        run.warnings.append(f"no search led to a purchase: model title learnt from {pairs} instead of queries")
+
+
+def _export(run: StepRun, sequences: DataFrame, items: DataFrame, name: str) -> str:
+    """Return the folder of what the training processes read."""
+    settings, inputs = run.settings, run.staging(name)
     exports = training_inputs(
         sequences,
         items,
         max_actions=settings.embeddings.core.max_actions,
         session_gap_minutes=settings.sequences.session_gap_minutes,
     )
-    for name, frame in exports.items():
-        frame.write.mode("overwrite").parquet(f"{inputs}/{name}")
-    fitted = {name: _train(run, name, inputs) for name in _NAMES}
-    trained = {name: _register(run, name, fitted[name]) for name in _NAMES}
-    _write_report(run, items, trained)
+    for export, frame in exports.items():
+        frame.write.mode("overwrite").parquet(f"{inputs}/{export}")
+    return inputs
+
+
+def _as_long(settings: Embeddings, name: Name, fitted: "_Fitted") -> Embeddings:
+    """Return the settings with as many epochs of a model as its first training kept."""
+    section = settings.core if name == "id" else settings.title
+    epochs = max(int(fitted.card["metrics"].get("kept_epoch", section.epochs)), 1)
+    return settings.model_copy(update={"core" if name == "id" else "title": section.model_copy(update={"epochs": epochs})})
 
 
 class _Fitted(NamedTuple):
@@ -65,27 +90,20 @@ def _write_report(run: StepRun, items: DataFrame, models: Mapping[Name, Trained]
     run.figures["page_kib"] = page.stat().st_size // 1024
 
 
-def _train(run: StepRun, name: Name, inputs: str) -> _Fitted:
-    settings = run.settings.embeddings
-    folder = run.workspace.models.new_folder(name, run.run_id)
+def _train(run: StepRun, name: Name, inputs: str, settings: Embeddings) -> _Fitted:
+    folder = run.workspace.models.new_folder(Path(inputs).name.replace("embeddings", name), run.run_id)
     start = time.monotonic()
     card = train_in_own_process(name, inputs, folder, settings, run.settings.llm.base)
-    seconds = time.monotonic() - start
     section = settings.core if name == "id" else settings.title
     params = {"dim": settings.dim, "seed": settings.seed, **section.model_dump()}
     if "pairs" in card:
         params["pairs"] = card["pairs"]
-        if card["pairs"] != "searches":
-            run.warnings.append(f"no search led to a purchase: model title learnt from {card['pairs']} instead of queries")
-    shown = ("pairs", "examples", "loss", "validation_recall_at_10")
-    run.figures |= {f"{name}_{key}": round(card["metrics"][key], 4) for key in shown if key in card["metrics"]}
-    return _Fitted(folder, params, card, seconds)
+    return _Fitted(folder, params, card, time.monotonic() - start)
 
 
-def _register(run: StepRun, name: Name, fitted: _Fitted) -> Trained:
+def _register(run: StepRun, name: str, fitted: _Fitted) -> Trained:
     models, metrics = run.workspace.models, fitted.card["metrics"]
     version = models.register(name, fitted.folder, fitted.params, metrics, run.versions_read, trained_for=run.run_date)
-    models.promote(version, "the newest: the spaces are trained anew with the catalogue")
     return Trained(name, version.version, fitted.folder, version.sha256, fitted.params, fitted.card, fitted.seconds)
 
 
@@ -93,7 +111,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "train_embeddings",
         reads=("sequences", "items"),
-        writes=("model/id", "model/title"),
+        writes=("model/id", "model/title", "model/id_serving", "model/title_serving"),
         run=train_embeddings,
         about="Train CORE's item table (ID space) and the title LSTM (title space) and register both.",
     ),

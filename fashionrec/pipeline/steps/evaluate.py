@@ -1,68 +1,42 @@
-"""The evaluation: the purchases to predict, ranked among all items of their category."""
+"""The evaluation: the purchases to predict, ranked among all items of their category by the function that serves."""
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-
-from pyspark.sql import DataFrame
-
-from fashionrec.embeddings.spaces import encode_titles, session_vectors
 from fashionrec.errors import UserError
-from fashionrec.evaluate.protocol import answered_examples, copying, coverage, metric_rows, rank_examples, train_purchases
-from fashionrec.evaluate.rows import CategoryItems
-from fashionrec.index_folders import slug
+from fashionrec.evaluate.protocol import copying, coverage, methods_for, metric_rows, metric_sums, test_paths
+from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.step import Step, StepRun
-from fashionrec.retrieval.indexes import check_build, load_index, vectors
+from fashionrec.pipeline.steps.fusion import fusion_of
+from fashionrec.pipeline.steps.lists import ASKED, INDEXED, build_spaces, requests_of
+from fashionrec.retrieval.lists import ranked_targets
 
 
 def evaluate(run: StepRun) -> None:
-    """Rank the last purchase of every test path among all items of its category, by the system and by simple methods."""
-    sequences = run.read("sequences")
+    """Rank the last purchase of every test path among all items of its category, by the release that serves and by simple methods.
+
+    Its spaces are those that never saw a validation or test purchase; what serves has learnt all purchases since.
+    """
+    release = run.release()
+    fusion = fusion_of(release)
+    paths = test_paths(run.read("sequences"))
+    if paths.isEmpty():
+        raise UserError(f"evaluate: no test paths on {run.run_date}: nobody bought after other actions within sequences.history_days")
     answers, prompts = (run.read(table).where("split = 'test'") for table in ("generations", "prompts"))
-    examples = answered_examples(answers, sequences)
-    if examples.isEmpty():
-        raise UserError(f"evaluate: no answers to test prompts on {run.run_date}; generate with test among generation.splits")
-    ranked = answer_ranker(run)(examples).cache()
-    run.write("evaluations", metric_rows(ranked, k=run.settings.evaluate.k))
+    retrieval = build_spaces(run, release.parts["id"], release.parts["title"])
+    requests, methods = requests_of(run, paths, answers), methods_for(fusion.serves)
+    ranked = ranked_targets(requests, retrieval, fusion, methods, partitions=run.settings.spark.shuffle_partitions).cache()
+    rows = metric_rows(metric_sums(ranked, k=run.settings.evaluate.k).collect())
+    columns = [field for field in table_spec("evaluations").struct if field.name != "run_date"]
+    names = [field.name for field in columns]
+    schema = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in columns)
+    run.write("evaluations", run.spark.createDataFrame([tuple(row[name] for name in names) for row in rows], schema))
     run.figures |= coverage(ranked) | copying(answers, prompts)
-    missing = sequences.where("split = 'test'").count() - int(run.figures["test_examples"])
-    if missing:
-        run.warnings.append(f"evaluate: {missing:,} test paths have no answer and are not evaluated")
+    run.notes.append(f"{release.label} serves lists of {fusion.serves}")
     ranked.unpersist()
-
-
-def answer_ranker(run: StepRun) -> Callable[[DataFrame], DataFrame]:
-    """Return what ranks answered examples (see `protocol.rank_examples`) by the day's indexes and the champions of both spaces."""
-    ids, title = run.model("id"), run.model("title")
-    folder = run.workspace.item_indexes
-    check_build(folder, {"id": ids.version, "title": title.version})
-    purchases: dict[str, dict[str, int]] = {}
-    for row in train_purchases(run.read("sequences")).toLocalIterator():  # at most one row per item of the catalogue
-        purchases.setdefault(row["category"], {})[row["item_id"]] = row["purchase_count"]
-    return partial(
-        rank_examples,
-        load=partial(_load, folder),
-        encode=partial(encode_titles, title.folder),
-        encode_sessions=partial(session_vectors, ids.folder),
-        purchases=purchases,
-        m=run.settings.retrieval.mixup_m,
-        k=run.settings.evaluate.k,
-    )
-
-
-def _load(folder: Path, category: str) -> CategoryItems | None:
-    """Return the items of a category, none where it has no index: all of its items have left the catalogue."""
-    path = folder / slug(category)
-    if not path.is_dir():
-        return None
-    index = load_index(path)
-    return CategoryItems(index.item_ids, vectors(index.ids), vectors(index.title), index.trained)
 
 
 STEPS: tuple[Step, ...] = (
     Step(
         "evaluate",
-        reads=("prompts", "generations", "sequences", "indexes", "model/id", "model/title"),
+        reads=("prompts", "generations", *ASKED, *INDEXED, "release"),
         writes=("evaluations",),
         run=evaluate,
         about="Rank the purchases to predict among all items of their category and write the metrics.",

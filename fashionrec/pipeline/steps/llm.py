@@ -57,8 +57,6 @@ def train_llm(run: StepRun) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(job.work, ignore_errors=True)
-    if not run.workspace.models.has_champion("llm"):
-        run.workspace.models.promote(run.workspace.models.challenger("llm"), "the first version: there was none to compare with")
     reports = run.workspace.day_folder("reports")
     page = write_language_model(reports, run_date=run.run_date, synthetic=run.workspace.synthetic, trained=trained, warnings=run.warnings)
     run.figures["page_kib"] = page.stat().st_size // 1024
@@ -134,8 +132,8 @@ def _register(run: StepRun, folder: Path, trained: dict[str, Any], seconds: floa
 
 
 def generate_answers(run: StepRun) -> None:
-    """Answer the prompts of the chosen splits with the champion."""
-    model = run.model("llm")
+    """Answer the prompts of the chosen splits with the language model of the release that serves."""
+    model = run.release().parts["llm"]
     answers = answered_by(run, model, run.read("prompts").where(f.col("split").isin(*run.settings.generation.splits)))
     seen = Observation()
     start = time.monotonic()
@@ -185,7 +183,7 @@ def _figures() -> tuple[Column, ...]:
     )
 
 
-STEPS: tuple[Step, ...] = (
+TRAINING: tuple[Step, ...] = (
     Step(
         "train_llm",
         reads=("prompts",),
@@ -193,9 +191,11 @@ STEPS: tuple[Step, ...] = (
         run=train_llm,
         about="Fine-tune the base model on the training prompts by QLoRA, merge the adapter, and register the version.",
     ),
+)
+SERVING: tuple[Step, ...] = (
     Step(
         "generate",
-        reads=("prompts", "model/llm"),
+        reads=("prompts", "release"),
         writes=("generations",),
         run=generate_answers,
         about="Answer the prompts with vLLM inside Spark, in the answer's format: an item ID and a title each.",

@@ -17,8 +17,9 @@ def build_prompts(run: StepRun) -> None:
     calendar = prompts.load_calendar(settings.calendar)
     if ended := calendar.ending_before(run.run_date + timedelta(days=settings.holiday_days)):
         run.warnings.append(f"{settings.calendar}: the dates of {', '.join(ended)} end before the days ahead; list the next ones")
+    # The night before a purchase nothing may be known: there is nothing to ask then.
     frame = render_prompts(
-        run.read("sequences"),
+        run.read("sequences").where(f.size("actions") > 0),
         run.read("query_hits") if settings.memory else None,
         template=prompts.load_template(settings.template),
         calendar=calendar,

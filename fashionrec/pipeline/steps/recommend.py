@@ -1,77 +1,67 @@
 """Indexes, recommendations, the campaign feed."""
 
-from functools import partial
-
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as f
 
-from fashionrec.embeddings.item_table import item_vectors
-from fashionrec.embeddings.spaces import encode_titles
+from fashionrec.errors import UserError
 from fashionrec.pipeline.step import Step, StepRun
-from fashionrec.recommend.assemble import as_popular, assemble
+from fashionrec.pipeline.steps.fusion import fusion_of
+from fashionrec.pipeline.steps.lists import ASKED, INDEXED, build_spaces, requests_of
 from fashionrec.recommend.campaign import campaign_feed, suppressed_users
-from fashionrec.recommend.popular import popular_items
-from fashionrec.retrieval import indexes
-from fashionrec.retrieval.search import open_category
+from fashionrec.retrieval.lists import served_lists
 
 
 def build_indexes(run: StepRun) -> None:
-    """Place every item of the snapshot in both spaces, one pair of indexes per category."""
-    items, ids, titles = run.read("items"), run.model("id"), run.model("title")
-    folder = run.workspace.item_indexes
-    built = indexes.build_indexes(
-        items,
-        folder,
-        id_vectors=partial(item_vectors, ids.folder),
-        encode=partial(encode_titles, titles.folder),
-        build={"id": ids.version, "title": titles.version, "items": _fingerprint(items)},
-        staging=folder.with_name(f".{folder.name}.{run.run_id}"),
-    )
-    run.rows_written["indexes"] = sum(one.item_count for one in built.values())
-    run.figures["categories"] = len(built)
-    run.figures["untrained_item_rate"] = round(sum(one.untrained_count for one in built.values()) / run.rows_written["indexes"], 4)
+    """Place every item of the catalogue in the spaces of the release that serves, one folder per category."""
+    parts = run.release().parts
+    build_spaces(run, parts["id_serving"], parts["title_serving"])
 
 
 def recommend(run: StepRun) -> None:
-    """Turn each answer into products in stock, filled up with what is popular."""
-    generations, items, interactions, titles = run.read("generations"), run.read("items"), run.read("interactions"), run.model("title")
-    settings = run.settings
-    folder = run.workspace.item_indexes
-    build = indexes.check_build(folder, {"title": titles.version, "items": _fingerprint(items)})
-    per_category, days = settings.recommend.per_category, settings.sequences.history_days
-    # Categories x per_category rows: nothing that grows with the users.
-    popular = popular_items(items, interactions, run_date=run.run_date, history_days=days, count=per_category).collect()
-    rows = assemble(
-        generations,
-        open_category=partial(
-            open_category,
-            folder,
-            encode=partial(encode_titles, titles.folder),
-            candidates=settings.retrieval.candidates,
-            m=settings.retrieval.mixup_m,
-        ),
-        popular=as_popular([row.asDict() for row in popular], history_days=days),
-        per_category=per_category,
-        models=f"{build['id']}/{titles.version}",
+    """Turn each answer into a list of products in stock: candidates of all sources, in the order of the release's fusion."""
+    settings, release = run.settings, run.release()
+    fusion = fusion_of(release)
+    answers = run.read("generations").where("split = 'score'")
+    _require_answers_of(release.parts["llm"].label, answers)
+    retrieval = build_spaces(run, release.parts["id_serving"], release.parts["title_serving"])
+    paths = run.read("sequences").where("split = 'score'").withColumn("protocols", f.array().cast("array<string>"))
+    rows = served_lists(
+        requests_of(run, paths, answers),
+        retrieval,
+        fusion,
+        per_category=settings.recommend.per_category,
         partitions=settings.spark.shuffle_partitions,
     )
     seen = Observation()
     first = f.col("rank") == 1
-    rows = rows.observe(
+    rows = rows.withColumn("release", f.lit(release.label)).observe(
         seen,
         f.count_if(first).alias("lists"),
         f.count_if(first & f.col("parsed")).alias("parsed"),
         f.count_if(first & f.col("parsed") & ~f.col("known_id")).alias("unknown"),
-        f.count_if(f.col("source") == "popular").alias("popular"),
+        f.count_if(f.col("source").startswith("popularity")).alias("popular"),
     )
     written = run.write("recommendations", rows.drop("parsed", "known_id"))
-    answers = generations.where("split = 'score'").count()
     counts = seen.get
-    run.figures["fallback_rate"] = round(counts["popular"] / written, 4)
+    run.figures["fallback_rate"] = round(counts["popular"] / max(written, 1), 4)
     run.figures["unknown_id_rate"] = round(counts["unknown"] / max(counts["parsed"], 1), 4)
-    run.figures["unparsed_rate"] = round(1 - counts["parsed"] / counts["lists"], 4)
-    if counts["lists"] < answers:
-        run.warnings.append(f"{answers - counts['lists']:,} of {answers:,} answers got no row: nothing of their category is in stock")
+    run.figures["unparsed_rate"] = round(1 - counts["parsed"] / max(counts["lists"], 1), 4)
+    run.notes.append(f"{release.label} serves lists of {fusion.serves}")
+    asked = paths.count()
+    if counts["lists"] < asked:
+        run.warnings.append(
+            f"{asked - counts['lists']:,} of {asked:,} paths got no row: nothing of their category is in stock, or the catalogue has "
+            "no such category any more"
+        )
+
+
+def _require_answers_of(llm: str, answers: DataFrame) -> None:
+    """Raise UserError where answers are another language model's: its probabilities are not those that the fusion learnt from."""
+    other = answers.where(f.col("model_version") != llm).select("model_version").first()
+    if other:
+        raise UserError(
+            f"generations: answers of {other['model_version']}, while {llm} belongs to the release; run the step generate again"
+        )
 
 
 def publish_campaign(run: StepRun) -> None:
@@ -85,6 +75,7 @@ def publish_campaign(run: StepRun) -> None:
         run_date=run.run_date,
         max_items=campaign.max_items,
         valid_days=campaign.valid_days,
+        bought_again=run.settings.recommend.bought_again,
     )
     seen = Observation()
     feed = feed.observe(seen, f.count(f.lit(1)).alias("users"))
@@ -93,26 +84,20 @@ def publish_campaign(run: StepRun) -> None:
     run.figures["users_suppressed"] = seen.get["users"] - mailed
 
 
-def _fingerprint(items: DataFrame) -> str:
-    """Return a name of what the indexes hold of a snapshot, whatever the table's version and the order of its rows."""
-    row = items.agg(f.count("*"), f.bit_xor(f.xxhash64("item_id", "title", "category", "in_stock"))).first()
-    return f"{row[0]}-{row[1] & 0xFFFFFFFFFFFFFFFF:016x}" if row else "0"
-
-
 STEPS: tuple[Step, ...] = (
     Step(
         "build_indexes",
-        reads=("items", "model/id", "model/title"),
+        reads=(*INDEXED, "release"),
         writes=("indexes",),
         run=build_indexes,
-        about="Build a pair of FAISS indexes (ID space, title space) for every category.",
+        about="Build the indexes of both spaces for every category, with what is known of its items and purchases.",
     ),
     Step(
         "recommend",
-        reads=("generations", "items", "interactions", "indexes", "model/title"),
+        reads=("generations", *ASKED, *INDEXED, "indexes", "release"),
         writes=("recommendations",),
         run=recommend,
-        about="Turn generated IDs and titles into products in stock for every user and category.",
+        about="Find candidates for every user and category and put them in the order of the release's fusion.",
     ),
     Step(
         "publish_campaign",

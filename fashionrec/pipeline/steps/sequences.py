@@ -7,6 +7,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.sequences import attribute_searches, build_examples, describe_items, left_out, sessionize, set_robots_aside, with_prices
+from fashionrec.settings import Settings
 from fashionrec.settings.model import Sequences
 
 
@@ -18,7 +19,7 @@ def build_sequences(run: StepRun) -> None:
     settings = run.settings.sequences
     versions = with_prices(run.read("item_versions"), run.read("items"))
     attributed = attributed_events(events, versions, robots, settings=settings)
-    run.write("sequences", examples_of(attributed.observe(without, *left_out()), run_date=run.run_date, settings=settings))
+    run.write("sequences", examples_of(attributed.observe(without, *left_out()), run.run_date, run.settings))
     run.figures.update({**without.get, **robots.get})
 
 
@@ -43,14 +44,17 @@ def people(events: DataFrame, robots: Observation | None = None, *, settings: Se
     )
 
 
-def examples_of(attributed: DataFrame, *, run_date: date, settings: Sequences) -> DataFrame:
+def examples_of(attributed: DataFrame, run_date: date, wanted: Settings) -> DataFrame:
     """Return the rows of the table `sequences` (without run_date), as the settings want them."""
+    settings = wanted.sequences
     return build_examples(
         attributed,
         run_date=run_date,
         max_actions=settings.max_actions,
         max_train_examples=settings.max_train_examples,
         min_actions=settings.min_actions,
+        overnight_rate=settings.overnight_rate,
+        bought_again=wanted.recommend.bought_again,
         validation_days=settings.validation_days,
         test_days=settings.test_days,
     )

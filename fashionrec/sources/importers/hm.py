@@ -69,11 +69,14 @@ def _articles(path: Path) -> pd.DataFrame:
     # "Unknown" and "Undefined ..." are the catalogue's words for nothing.
     words = frame[_ARTICLE_COLUMNS[1:]].fillna("").astype(str).apply(lambda column: column.map(_tidy))
     known = words.mask(words.apply(lambda column: column.str.startswith(("Unknown", "Undefined"))), "")
-    attributes = known[list(_ATTRIBUTES.values())].set_axis(list(_ATTRIBUTES), axis="columns").to_dict("records")
+    item_ids = frame["article_id"].astype(str).str.zfill(10)
+    described = known[list(_ATTRIBUTES.values())].set_axis(list(_ATTRIBUTES), axis="columns")
+    # The last three digits tell the variants of one product apart.
+    attributes = described.assign(product_code=item_ids.str[:-3]).to_dict("records")
     names = known[["prod_name", "product_type_name", "colour_group_name"]].itertuples(index=False)
     return pd.DataFrame(
         {
-            "item_id": frame["article_id"].astype(str).str.zfill(10),
+            "item_id": item_ids,
             "title": [_title(*map(str, name)) for name in names],
             "category": words["index_group_name"],
             "colour": known["colour_group_name"],

@@ -1,4 +1,4 @@
 from fashionrec.pipeline.job import main
 
 if __name__ == "__main__":
-    main("promote_llm")
+    main("train_fusion")
