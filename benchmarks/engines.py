@@ -2,7 +2,8 @@
 
 Each reads `interactions`, `item_versions` and `items` as Parquet and writes one row per example as Parquet: items of the day of the event,
 sessions, robots set aside, searches attributed, repeats collapsed, one path per user and category, an example per purchase and per open
-path, the newest 50 actions. Names of sessions and examples are hashes of each engine's own.
+path at each of its horizons, the newest 50 actions. Names of sessions and examples are hashes of each engine's own; so would be the draw of
+the train examples that have their overnight row, and all of them have it here.
 """
 
 import sys
@@ -37,7 +38,8 @@ def by_spark(workspace: Workspace, source: Path, target: Path) -> None:
     settings = workspace.settings.sequences
     interactions, versions, items = (workspace.spark.read.parquet(str(source / table)) for table in _TABLES)
     attributed = attributed_events(interactions, with_prices(versions, items), settings=settings)
-    examples = examples_of(attributed, run_date=workspace.run_date, settings=settings)
+    every = workspace.settings.model_copy(update={"sequences": settings.model_copy(update={"overnight_rate": 1.0})})
+    examples = examples_of(attributed, workspace.run_date, every)
     examples.write.mode("overwrite").parquet(str(target))
 
 
@@ -109,9 +111,16 @@ WITH described AS (
     SELECT * REPLACE (CASE WHEN len(steps) = len(before) THEN steps ELSE list_filter(steps, lambda s, n: n = 1 OR NOT coalesce(
         s.step.action = steps[n - 1].step.action AND s.step.item_id IS NOT DISTINCT FROM steps[n - 1].step.item_id
         AND s.step.query IS NOT DISTINCT FROM steps[n - 1].step.query, false)) END AS steps) FROM kept
+), asked AS (
+    SELECT *, unnest(CASE WHEN number = target_count THEN ['overnight'] ELSE ['in_session', 'overnight'] END) AS horizon,
+        CASE target_count - number WHEN 0 THEN 'score' WHEN 1 THEN 'test' WHEN 2 THEN 'validation' ELSE 'train' END AS split
+    FROM collapsed WHERE len(steps) >= CASE target_count - number WHEN 0 THEN 1 ELSE {settings.min_actions} END
+), known AS (
+    SELECT * REPLACE (CASE WHEN horizon = 'overnight' AND split <> 'score'
+        THEN list_filter(steps, lambda s: s.step.event_at < date_trunc('day', target.event_at)) ELSE steps END AS steps) FROM asked
 )
-SELECT substring(sha256(concat_ws(chr(31), user_id, category, coalesce(target.event_id, 'score'))), 1, 16) AS example_id, user_id, category,
-    CASE target_count - number WHEN 0 THEN 'score' WHEN 1 THEN 'test' WHEN 2 THEN 'validation' ELSE 'train' END AS split,
+SELECT substring(sha256(concat_ws(chr(31), user_id, category, coalesce(target.event_id, 'score'),
+        CASE WHEN horizon = 'overnight' AND split <> 'score' THEN horizon END)), 1, 16) AS example_id, user_id, category, split, horizon,
     CASE WHEN target.event_at IS NULL THEN 'score'
         WHEN target.event_at::DATE > DATE '{run_date}' - {settings.test_days} THEN 'test'
         WHEN target.event_at::DATE > DATE '{run_date}' - {settings.test_days + settings.validation_days} THEN 'validation'
@@ -119,7 +128,7 @@ SELECT substring(sha256(concat_ws(chr(31), user_id, category, coalesce(target.ev
     coalesce(target.event_at::DATE - 1, DATE '{run_date}') AS as_of_date,
     list_transform(steps[-{settings.max_actions}:], lambda s: s.step) AS actions,
     target.item_id AS target_item_id, target.title AS target_title, target.event_at AS target_at
-FROM collapsed WHERE len(steps) >= CASE target_count - number WHEN 0 THEN 1 ELSE {settings.min_actions} END"""
+FROM known WHERE horizon = 'in_session' OR split <> 'train' OR len(steps) >= {settings.min_actions}"""
 
 
 def by_polars(settings: Sequences, run_date: str, source: Path, target: Path) -> None:
@@ -201,6 +210,7 @@ def _write_examples(pl: Any, placed: Any, targets: Any, items: Any, settings: Se
             .filter((pl.col("place") < pl.col("target_place")) & ~same_item)
             .filter(~_repeats(pl, ["example_id"]))
         )
+        of_night = pl.col("event_at") < pl.col("target_at").dt.truncate("1d")
         step = pl.struct(pl.col("action").cast(pl.String), "event_at", "session_id", "query", "item_id", "position", "item")
         examples = (
             steps.with_columns(item=items.gather(steps["row"]))
@@ -208,10 +218,18 @@ def _write_examples(pl: Any, placed: Any, targets: Any, items: Any, settings: Se
             .agg(
                 pl.col("user_id", "category", "split", "target_item_id", "target_row", "target_at").first(),
                 step.tail(settings.max_actions).alias("actions"),
+                step.filter(of_night).tail(settings.max_actions).alias("known"),
                 pl.len().alias("step_count"),
+                of_night.sum().alias("known_count"),
             )
             .filter(pl.col("step_count") >= pl.when(pl.col("split") == "score").then(1).otherwise(settings.min_actions))
+            .with_columns(horizon=pl.when(pl.col("split") == "score").then(pl.lit("overnight")).otherwise(pl.lit("in_session")))
         )
+        enough = (pl.col("split") != "train") | (pl.col("known_count") >= settings.min_actions)
+        nights = examples.filter((pl.col("split") != "score") & enough).with_columns(
+            actions="known", horizon=pl.lit("overnight"), example_id=pl.struct("example_id", pl.lit("overnight")).hash()
+        )
+        examples = pl.concat([examples, nights]).drop("known", "known_count")
         title = items.struct.field("title").gather(examples["target_row"]).alias("target_title")
         written = examples.drop("target_row", "step_count").with_columns(title, pl.col("user_id").cast(pl.String))
         written.write_parquet(target / f"part-{part}.parquet")
@@ -223,11 +241,11 @@ def _repeats(pl: Any, within: list[str]) -> Any:
 
 
 def same_sequences(written: dict[str, Path], console: Console) -> None:
-    """Compare what the engines wrote: examples, actions and targets of each split; exit where they differ."""
+    """Compare what the engines wrote: examples, actions and targets of each split and horizon; exit where they differ."""
     import duckdb
 
     content = "count(*), sum(len(actions)), bit_xor(hash(user_id || category || coalesce(target_item_id, '') || len(actions)))"
-    query = f"SELECT split, {content} FROM '{{}}/*.parquet' GROUP BY 1 ORDER BY 1"
+    query = f"SELECT split || ' ' || horizon, {content} FROM '{{}}/*.parquet' GROUP BY 1 ORDER BY 1"
     found = {name: duckdb.sql(query.format(path)).fetchall() for name, path in written.items()}
     if len({str(rows) for rows in found.values()}) > 1:
         raise SystemExit(f"the engines made different sequences: {found}")
