@@ -63,17 +63,16 @@ def metrics_table(rows: Iterable[Row]) -> Table:
     """
     rows = list(rows)
     metrics = _metric_names(rows)
-    table = Table("asked", title="Evaluation: the last purchase, ranked among all items of its category", title_justify="left")
-    table.add_column("method", no_wrap=True)
-    for name in (*metrics, "gain", "examples"):
+    table = Table("method", title="Evaluation: the last purchase, ranked among all items of its category", title_justify="left")
+    for name in (*metrics, "gain"):
         table.add_column(name, justify="right", no_wrap=True)
     for block in _blocks(rows):
         if block["category"] != "all" or block["protocol"] != "leave_one_out":
             continue
+        table.add_row(Text(f"{block['horizon']}, {block['example_count']:,}", "bold"))
         for line in block["lines"]:
             cells = [Text(cell["text"], "bold" if cell["best"] else "") for cell in line["cells"]]
-            name = block["horizon"] if line is block["lines"][0] else ""
-            table.add_row(Text(name), line["method"], *cells, line["gain"], f"{block['example_count']:,}")
+            table.add_row(line["method"], *cells, line["gain"])
         table.add_section()
     return table
 
