@@ -86,20 +86,24 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
     """
     if not table_exists(spark, path):
         raise LakeError(f"{spec.table}: no such table at {path}; run the step that writes it first (fashionrec run --run-date {day})")
-    reader = spark.read.format("delta")
-    frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
-    if spec.kind in ("events", "history"):
-        events = frame.where(f.col(spec.day_column) <= f.lit(day))
-        return events, events.count()
-    rows = frame.where(f.col("run_date") == f.lit(day))
+    rows = rows_as_of(spark, path, spec, day, version)
     row_count = rows.count()
-    if not spec.may_be_empty and not row_count:
+    if spec.kind == "daily" and not spec.may_be_empty and not row_count:
+        frame = spark.read.format("delta").load(path)
         newest = frame.agg(f.max("run_date")).collect()[0][0]
         raise LakeError(
             f"{spec.table}: no rows for run date {day} (newest: {newest or 'none'}); run the step that writes it: "
             f"fashionrec run --run-date {day}"
         )
     return rows, row_count
+
+
+def rows_as_of(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> DataFrame:
+    """Return the same of a table that is there, uncounted."""
+    reader = spark.read.format("delta")
+    frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
+    seen = f.col(spec.day_column) <= f.lit(day) if spec.kind in ("events", "history") else f.col("run_date") == f.lit(day)
+    return frame.where(seen)
 
 
 class Digest(NamedTuple):

@@ -156,20 +156,16 @@ class ModelRegistry:
         """Return whether any version is champion."""
         return self._aliased(name, "champion") is not None
 
-    def champion(self, name: str) -> ModelVersion:
-        """Return the version that a daily run uses, its files checked against the hash of its registration.
+    def challenger(self, name: str) -> ModelVersion:
+        """Return the newest version, which may be the champion, its files checked against the hash of its registration.
 
         Raises:
             ModelError: no version is registered, or files are missing or changed.
         """
-        return self._checked(name, self._aliased(name, "champion"))
-
-    def challenger(self, name: str) -> ModelVersion:
-        """Return the newest version, which may be the champion; as `champion` does."""
         return self._checked(name, self._aliased(name, "challenger"))
 
     def version(self, name: str, number: str) -> ModelVersion:
-        """Return a version by its number; as `champion` does."""
+        """Return a version by its number; as `challenger` does."""
         return self._checked(f"{name}@{number}", self._found(self._client.get_model_version, name, number))
 
     def aliased(self, name: str, alias: str) -> ModelVersion | None:

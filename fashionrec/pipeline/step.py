@@ -73,6 +73,8 @@ class StepRun:
         if table not in self.versions_read and tables.table_exists(self.spark, path):
             self.versions_read[table] = tables.table_version(self.spark, path)
         version = self.versions_read.get(table)
+        if table in self.rows_read:  # counted before
+            return tables.rows_as_of(self.spark, path, table_spec(table), self.run_date, version)
         frame, self.rows_read[table] = tables.read_table(self.spark, path, table_spec(table), self.run_date, version)
         return frame
 

@@ -5,20 +5,18 @@ To add one: a function below, a line in SOURCES with the words for its reason, a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fashionrec.retrieval.arrays import Floats, Ints, runs
 from fashionrec.retrieval.indexes import CategoryIndex, Encode
 from fashionrec.retrieval.purchases import bought_together, popularity
 from fashionrec.retrieval.requests import Requests
 from fashionrec.retrieval.search import Allowed, nearest, vectors_of
 from fashionrec.retrieval.tastes import lifts, touches_of
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 _FORGETTING = 0.8  # weight of a touched item against the next newer one
 _POOL = 2000  # best sold items of the season that tastes choose from
@@ -52,6 +50,14 @@ class Asked:
     query_vectors: Floats  # of the newest search, in the title space
     path_vectors: Floats  # mean of the touched items' titles, weighted by recency, of length 1
     weights: Floats  # (touched,): how much each touched item counts, less the older it is
+
+    @cached_property
+    def sold(self) -> Callable[[int, int], Floats]:
+        """Gives how often each item was bought in so many days up to an evening, (items,); several sources and features ask the same.
+
+        Kept are the windows of an evening or two, which serving asks; those of all evenings of an evaluation would fill the memory.
+        """
+        return lru_cache(8)(lambda as_of, window: popularity(self.index.purchases, as_of, window, items=self.index.item_count))
 
     @cached_property
     def together(self) -> tuple[Ints, Ints, Floats, Floats, Floats]:
@@ -126,9 +132,8 @@ def same_family(asked: Asked, k: int) -> Hits:
     index, requests = asked.index, asked.requests
     of, family, weight = _weighed(asked, np.where(requests.touched >= 0, index.family[requests.touched], 0))
     sorted_family = index.family[index.family_order]
-    starts, ends = (np.searchsorted(sorted_family, family, side=side) for side in ("left", "right"))
-    places = np.repeat(np.arange(len(family)), ends - starts)
-    offsets = np.arange(len(places)) - np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
+    starts = np.searchsorted(sorted_family, family)
+    places, offsets = runs(np.searchsorted(sorted_family, family, side="right") - starts)
     return _best(asked, of[places], index.family_order[starts[places] + offsets], weight[places], k)
 
 
@@ -146,7 +151,7 @@ def popular(days: int) -> Callable[[Asked, int], Hits]:
         rows, scores = np.full((len(as_of), k), -1, np.int64), np.zeros((len(as_of), k), np.float32)
         for day in np.unique(as_of):
             of = np.flatnonzero(as_of == day)
-            counts = np.where(asked.allowed.on_sale(of[0]), popularity(index.purchases, int(day), days, items=index.item_count), -1)
+            counts = np.where(asked.allowed.on_sale(of[0]), asked.sold(int(day), days), -1)
             top = _highest(index, counts, k + asked.allowed.most_excluded)
             top = top[counts[top] >= 0]
             if not len(top):
@@ -168,7 +173,7 @@ def tasteful(asked: Asked, k: int) -> Hits:
     rows, scores = np.full((requests.size, k), -1, np.int64), np.zeros((requests.size, k), np.float32)
     for day in np.unique(requests.as_of):
         of = np.flatnonzero(requests.as_of == day)
-        sold = np.where(asked.allowed.on_sale(of[0]), popularity(index.purchases, int(day), 90, items=index.item_count), 0)
+        sold = np.where(asked.allowed.on_sale(of[0]), asked.sold(int(day), 90), 0)
         pool = _highest(index, sold, _POOL)
         pool = pool[sold[pool] > 0]
         if not len(pool):

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fashionrec.retrieval.arrays import Floats, Ints, look_up
 from fashionrec.retrieval.candidates import SOURCES, Asked, Candidates, last_items
-from fashionrec.retrieval.purchases import buyers, popularity
+from fashionrec.retrieval.purchases import buyers
 from fashionrec.retrieval.search import vectors_of
 from fashionrec.retrieval.tastes import lifts, touches_of
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 # A feature: its name, the source whose reason it speaks for, its values (candidates,).
 Feature = tuple[str, str, NDArray[Any]]
 
@@ -78,10 +77,8 @@ def _bought(asked: Asked, candidates: Candidates) -> Iterator[Feature]:
     items = max(asked.index.item_count, 1)
     keys = candidates.of * items + candidates.rows
     of, rows, *cosines = asked.together
-    place = np.searchsorted(of * items + rows, keys)
-    found = np.append(of * items + rows, -1)[place] == keys
     for name, values in zip(("co-purchase", "co-purchase within a day", "co-purchase, newest first"), cosines, strict=True):
-        yield name, "co_purchase", np.sqrt(np.where(found, np.append(values, 0)[place], 0))
+        yield name, "co_purchase", np.sqrt(look_up(of * items + rows, values, keys)[1])
     scores = candidates.score[list(SOURCES).index("memory")]
     best = np.zeros(asked.requests.size, np.float32)
     np.maximum.at(best, candidates.of, scores)
@@ -97,11 +94,11 @@ def _sells(asked: Asked, candidates: Candidates) -> Iterator[Feature]:
     for day in np.unique(as_of):
         at = np.flatnonzero(as_of == day)
         for number, window in enumerate(_WINDOWS):
-            sold = popularity(index.purchases, int(day), window, items=index.item_count)
+            sold = asked.sold(int(day), window)
             counts[number, at] = sold[rows[at]]
             in_family = np.bincount(index.family, weights=sold, minlength=families)[index.family[rows[at]]]
             of_family[number, at] = np.where(index.family[rows[at]] > 0, in_family, sold[rows[at]])
-        so_far = popularity(index.purchases, int(day), int(day) + 1, items=index.item_count)
+        so_far = asked.sold(int(day), int(day) + 1)
         shoppers = buyers(index.purchases, every, np.full(len(every), day))
         times, firsts = (np.bincount(index.family, weights=part, minlength=families) for part in (so_far, shoppers))
         repeats[at] = ((times - firsts + _REPEATS) / (times + _REPEATS_OF))[index.family[rows[at]]]
@@ -125,10 +122,8 @@ def _bought_before(asked: Asked, candidates: Candidates) -> tuple[NDArray[np.boo
     # Entries are newest first, and of equal keys the first is taken.
     keys, first, times = np.unique(requests.touched_of[bought] * items + requests.touched[bought], return_index=True, return_counts=True)
     wanted = candidates.of * items + candidates.rows
-    place = np.searchsorted(keys, wanted)
-    before = np.append(keys, -1)[place] == wanted
-    ago = np.append(requests.touched_days[bought][first], 0)[place]
-    return before, np.where(before, np.append(times, 0)[place], 0), np.where(before, ago, 0)
+    before, how_often = look_up(keys, times, wanted)
+    return before, how_often, look_up(keys, requests.touched_days[bought][first], wanted)[1]
 
 
 def _shopper(asked: Asked, candidates: Candidates) -> Iterator[Feature]:
@@ -141,11 +136,9 @@ def _shopper(asked: Asked, candidates: Candidates) -> Iterator[Feature]:
         total = np.maximum(np.bincount(owner[chosen], weights=weights[chosen], minlength=requests.size), 1e-9)
         span = int(index.family.max(initial=0)) + 1
         keys, inverse = np.unique(owner[chosen] * span + index.family[touched[chosen]], return_inverse=True)
-        sums = np.append(np.bincount(inverse, weights=weights[chosen], minlength=len(keys)), 0)
-        wanted = of * span + index.family[rows]
-        place = np.searchsorted(keys, wanted)
-        same = (np.append(keys, -1)[place] == wanted) & (index.family[rows] > 0)
-        shares: NDArray[Any] = np.where(same, sums[place], 0) / total[of]
+        sums = np.bincount(inverse, weights=weights[chosen], minlength=len(keys))
+        _, same = look_up(keys, sums, of * span + index.family[rows])
+        shares: NDArray[Any] = np.where(index.family[rows] > 0, same, 0) / total[of]
         return shares
 
     yield "family, share of touches", "family", share(np.ones(len(touched), bool))

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from fashionrec.metrics import interval, ndcg_at_k, resampled_sums, target_ranks
-from fashionrec.retrieval.candidates import LANGUAGE_MODEL, SOURCES, Candidates
+from fashionrec.retrieval.arrays import Floats, Ints
+from fashionrec.retrieval.candidates import LANGUAGE_MODEL, SOURCES
 from fashionrec.retrieval.mixup import mixup
 from fashionrec.retrieval.requests import STATES
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 # Ways to make a list of candidates, beside every source's own; the first is the one that a fusion serves.
 SERVED, FUSION, WITHOUT_LLM, MIXUP = "fashionrec", "fusion", "without_llm", "mixup"
@@ -83,11 +81,13 @@ class Fusion(BaseModel):
 class Lists(NamedTuple):
     """Validation lists whose target is among their candidates, and how many of each shopper have none.
 
-    `candidates` numbers the lists from 0; values are (candidates, features), is_target (candidates,), the rest (lists,). `missed_users`
-    (missed,) names the shopper of each overnight list whose target is no candidate, and `users` that of each other list.
+    `of` (candidates,) numbers the lists from 0, ascending; `rank` is (sources, candidates), see `Candidates`; values are (candidates,
+    features), is_target (candidates,), the rest (lists,). `missed_users` (missed,) names the shopper of each overnight list whose target
+    is no candidate, and `users` that of each other list.
     """
 
-    candidates: Candidates
+    of: Ints
+    rank: Ints
     values: Floats
     is_target: NDArray[np.bool_]
     categories: NDArray[np.object_]
@@ -98,18 +98,28 @@ class Lists(NamedTuple):
 
 
 def scores_of(
-    method: str, candidates: Candidates, names: Sequence[str], values: Floats, states: Ints, *, category: str, fusion: Fusion
+    method: str, of: Ints, rank: Ints, names: Sequence[str], values: Floats, states: Ints, *, category: str, fusion: Fusion
 ) -> Floats:
-    """Return the scores by which a method orders the candidates of a category, (candidates,); minus infinity for what it leaves out."""
+    """Return the scores by which a method orders the candidates of a category, (candidates,); minus infinity for what it leaves out.
+
+    Args:
+        method: see above, or the name of a source.
+        of, rank: of the candidates, see `Candidates`.
+        names: of the features.
+        values: (candidates, features).
+        states: (lists,) places in STATES.
+        category: of all lists.
+        fusion: its weights.
+    """
     if method == SERVED:
         method = fusion.serves
     if method in fusion.weights:
         weights = fusion.weights[method].of(names, category, states)
-        found: Floats = np.einsum("ij,ij->i", values, weights[candidates.of])
+        found: Floats = np.einsum("ij,ij->i", values, weights[of])
         return found
     if method == MIXUP:
-        return _filled(candidates, _mixup_places(candidates, fusion.m(category)))
-    return _filled(candidates, candidates.rank[list(SOURCES).index(method)])
+        return _filled(rank, _mixup_places(of, rank, fusion.m(category)))
+    return _filled(rank, rank[list(SOURCES).index(method)])
 
 
 def learn(
@@ -186,11 +196,10 @@ def _ndcg(lists: Lists, names: Sequence[str], method: str, fusion: Fusion) -> ND
     """Return NDCG@10 of every list by a method, (lists,)."""
     scores = np.empty(len(lists.values), np.float32)
     for category in np.unique(lists.categories):
-        at = np.flatnonzero(lists.categories[lists.candidates.of] == category)
-        scores[at] = scores_of(
-            method, _part(lists.candidates, at), names, lists.values[at], lists.states, category=str(category), fusion=fusion
-        )
-    return ndcg_at_k(target_ranks(lists.candidates.of, scores, lists.is_target, lists=len(lists.users)), _K)
+        at = np.flatnonzero(lists.categories[lists.of] == category)
+        of, rank, values = lists.of[at], lists.rank[:, at], lists.values[at]
+        scores[at] = scores_of(method, of, rank, names, values, lists.states, category=str(category), fusion=fusion)
+    return ndcg_at_k(target_ranks(lists.of, scores, lists.is_target, lists=len(lists.users)), _K)
 
 
 def _choose_heads(lists: Lists) -> dict[str, int]:
@@ -216,8 +225,8 @@ def _fit(lists: Lists, names: Sequence[str], columns: NDArray[np.bool_], learnt_
     """
     from scipy.optimize import minimize
 
-    at = np.flatnonzero(learnt_on[lists.candidates.of])
-    of = np.unique(lists.candidates.of[at], return_inverse=True)[1]
+    at = np.flatnonzero(learnt_on[lists.of])
+    of = np.unique(lists.of[at], return_inverse=True)[1]
     starts = np.searchsorted(of, np.arange(of[-1] + 1))
     spread = lists.values[at].std(axis=0)
     used = np.flatnonzero(columns & (spread > 1e-6))
@@ -251,27 +260,23 @@ def _fit(lists: Lists, names: Sequence[str], columns: NDArray[np.bool_], learnt_
     return Weights(common=named[0], categories=by_category, states=dict(zip(STATES, named[1 + len(categories) :], strict=True)))
 
 
-def _part(candidates: Candidates, at: Ints) -> Candidates:
-    return Candidates(candidates.of[at], candidates.rows[at], candidates.rank[:, at], candidates.score[:, at])
-
-
-def _filled(candidates: Candidates, places: Ints) -> Floats:
+def _filled(rank: Ints, places: Ints) -> Floats:
     """Return scores for a list by its places (0 is not in it), filled up with what is popular."""
-    fill = candidates.rank[list(SOURCES).index(FILL)]
+    fill = rank[list(SOURCES).index(FILL)]
     return np.where(places > 0, -places, np.where(fill > 0, -1e6 - fill, -np.inf)).astype(np.float32)
 
 
-def _mixup_places(candidates: Candidates, m: int) -> Ints:
+def _mixup_places(of: Ints, rank: Ints, m: int) -> Ints:
     """Return the places in the paper's mixup of the two lists of the model's answer, 0 for what is in neither."""
-    by_id, by_title = (candidates.rank[list(SOURCES).index(name)] for name in LANGUAGE_MODEL)
-    places = np.zeros(len(candidates.of), np.int64)
-    starts = np.flatnonzero(np.diff(candidates.of, prepend=-1))
-    ends = np.flatnonzero(np.diff(candidates.of, append=-1)) + 1
+    by_id, by_title = (rank[list(SOURCES).index(name)] for name in LANGUAGE_MODEL)
+    places = np.zeros(len(of), np.int64)
+    starts = np.flatnonzero(np.diff(of, prepend=-1))
+    ends = np.flatnonzero(np.diff(of, append=-1)) + 1
     for start, end in zip(starts, ends, strict=True):
         lists = []
-        for rank in (by_id[start:end], by_title[start:end]):
-            listed = np.flatnonzero(rank)
-            lists.append(listed[np.argsort(rank[listed])].tolist())
+        for ranks in (by_id[start:end], by_title[start:end]):
+            listed = np.flatnonzero(ranks)
+            lists.append(listed[np.argsort(ranks[listed])].tolist())
         for place, position in enumerate(mixup(*lists, m=m, n=end - start), start=1):
             places[start + position] = place
     return places

@@ -28,7 +28,6 @@ Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
 _BUILD = "build.json"
 _LENGTH_TOLERANCE = 1e-3
-_EPOCH = np.datetime64("1970-01-01")
 
 
 class RetrievalError(UserError):

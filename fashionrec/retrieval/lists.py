@@ -14,6 +14,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.index_folders import slug
 from fashionrec.metrics import target_ranks
+from fashionrec.retrieval.arrays import Floats, Ints, runs
 from fashionrec.retrieval.candidates import SOURCES, Asked, Candidates, EncodeSessions, ask, find_candidates
 from fashionrec.retrieval.features import features
 from fashionrec.retrieval.fusion import FILL, MIXUP, SERVED, Fusion, scores_of
@@ -22,9 +23,6 @@ from fashionrec.retrieval.requests import Requests, read_requests
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 # Requests whose candidates and features are held at once.
 _AT_ONCE = 500
@@ -38,7 +36,7 @@ _RANKED = (
 )
 _LEARNT = (
     "example_id string, category string, user long, horizon string, state int, names array<string>, sources array<string>, "
-    "rows array<long>, is_target array<boolean>, ranks array<int>, scores array<float>, values array<float>"
+    "is_target array<boolean>, ranks array<int>, values array<float>"
 )
 
 
@@ -95,7 +93,8 @@ class Found:
     def scores(self, method: str, fusion: Fusion) -> Floats:
         names, _, values = self.known
         states = self.asked.requests.states
-        return scores_of(method, self.candidates, names, values, states, category=self.category, fusion=fusion)
+        of, rank = self.candidates.of, self.candidates.rank
+        return scores_of(method, of, rank, names, values, states, category=self.category, fusion=fusion)
 
 
 def excluded(requests: Requests, index: CategoryIndex, *, bought_again: bool) -> NDArray[np.bool_]:
@@ -120,7 +119,7 @@ def served_lists(requests: DataFrame, retrieval: Retrieval, fusion: Fusion, *, p
         scores = found.scores(SERVED, fusion)
         order = np.lexsort((found.candidates.rows, -scores, found.candidates.of))
         order = order[~np.isneginf(scores[order])]
-        place = _places_within(found.candidates.of[order])
+        _, place = runs(np.bincount(found.candidates.of[order], minlength=batch.num_rows))
         order, place = order[place < per_category], place[place < per_category]
         of, rows = found.candidates.of[order], found.candidates.rows[order]
         sources = _sources(found, fusion, order)
@@ -177,8 +176,8 @@ def ranked_targets(requests: DataFrame, retrieval: Retrieval, fusion: Fusion, me
 
 
 def learnt_lists(requests: DataFrame, retrieval: Retrieval, *, partitions: int) -> DataFrame:
-    """Return per example what the fusion learns from: the names of the features and the sources that they speak for, its candidates' rows,
-    is_target, ranks and scores (source after source) and values (candidate after candidate).
+    """Return per example what the fusion learns from: the names of the features and the sources that they speak for, and of its candidates
+    is_target, and candidate after candidate the places in the sources' lists and the values of the features.
 
     The arrays are empty where its target is not among the candidates: such a list teaches nothing.
     """
@@ -186,7 +185,7 @@ def learnt_lists(requests: DataFrame, retrieval: Retrieval, *, partitions: int) 
     def take(batch: "pa.RecordBatch", category: str, index: CategoryIndex | None) -> Any:
         kept = {name: batch[name].to_pylist() for name in ("example_id", "category", "user", "horizon")}
         columns: dict[str, list[Any]] = {
-            name: [[] for _ in range(batch.num_rows)] for name in ("names", "sources", "rows", "is_target", "ranks", "scores", "values")
+            name: [[] for _ in range(batch.num_rows)] for name in ("names", "sources", "is_target", "ranks", "values")
         }
         states: Any = np.zeros(batch.num_rows, np.int64)
         if index is not None:
@@ -198,10 +197,8 @@ def learnt_lists(requests: DataFrame, retrieval: Retrieval, *, partitions: int) 
             for of in np.unique(candidates.of[is_target]):
                 start, end = np.searchsorted(candidates.of, [of, of + 1])
                 columns["names"][of], columns["sources"][of] = names, sources
-                columns["rows"][of] = candidates.rows[start:end]
                 columns["is_target"][of] = is_target[start:end]
-                columns["ranks"][of] = candidates.rank[:, start:end].ravel()
-                columns["scores"][of] = candidates.score[:, start:end].ravel()
+                columns["ranks"][of] = candidates.rank[:, start:end].T.ravel()
                 columns["values"][of] = values[start:end].ravel()
         return {**kept, "state": states, **columns}
 
@@ -237,12 +234,6 @@ def _sources(found: Found, fusion: Fusion, order: Ints) -> list[str]:
         speaks[names.index(FILL)] += 1e3
     chosen = np.where(listed, speaks, -np.inf).argmax(axis=0)
     return [names[number] for number in chosen]
-
-
-def _places_within(of: Ints) -> Ints:
-    """Return the place of each entry within its run of equal values, from 0."""
-    starts = np.flatnonzero(np.diff(of, prepend=-1))
-    return np.arange(len(of)) - np.repeat(starts, np.diff(np.append(starts, len(of))))
 
 
 def _by_category(

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
+from fashionrec.retrieval.arrays import Floats, Ints, runs
 
 # Items that a shopper bought one after the other and that are paired: all pairs would grow with the square of what one shopper bought.
 _PAIRED = 60
@@ -83,9 +82,9 @@ def bought_together(purchases: Purchases, rows: Ints, as_of: Ints) -> Together:
         rows: (asked,) rows of items.
         as_of: (asked,) days up to which purchases count.
     """
-    starts, ends = purchases.pair_starts[rows], purchases.pair_starts[rows + 1]
-    places = np.repeat(np.arange(len(rows)), ends - starts)
-    found = np.arange(len(places)) - np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts) + np.repeat(starts, ends - starts)
+    starts = purchases.pair_starts[rows]
+    places, offsets = runs(purchases.pair_starts[rows + 1] - starts)
+    found = starts[places] + offsets
     known = purchases.pair_days[found] <= as_of[places]
     places, found = places[known], found[known]
     others = purchases.pair_rows[found].astype(np.int64)
@@ -112,9 +111,8 @@ def _pairs(users: Ints) -> tuple[Ints, Ints]:
     """
     places = np.arange(len(users))
     oldest = np.maximum(np.searchsorted(users, users), places - _PAIRED + 1)
-    counts = places - oldest
-    later = np.repeat(places, counts)
-    earlier = np.arange(len(later)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(oldest, counts)
+    later, offsets = runs(places - oldest)
+    earlier = oldest[later] + offsets
     return np.concatenate([later, earlier]), np.concatenate([earlier, later])
 
 

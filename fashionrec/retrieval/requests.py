@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
+from fashionrec.retrieval.arrays import Floats, Ints, runs
 from fashionrec.retrieval.catalogue import attribute_of
 from fashionrec.retrieval.indexes import CategoryIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 _QUERIES = 3  # newest different searches whose remembered products count
 # What a path can say: everything, nothing of the purchase's own day, or nothing at all.
@@ -167,6 +165,4 @@ def read_requests(batch: "pa.RecordBatch", index: CategoryIndex) -> Requests:
 
 def _places(lists: "pa.ListArray") -> tuple[Ints, Ints]:
     """Return for every entry of lists, one after the other, which list it is in and its place there."""
-    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    of = np.repeat(np.arange(len(lengths)), lengths)
-    return of, np.arange(len(of)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return runs(lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))

@@ -6,12 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fashionrec.retrieval.arrays import Floats, Ints
 from fashionrec.retrieval.indexes import CategoryIndex
 from fashionrec.retrieval.requests import Requests
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
-
 
 # Items beyond those wanted that are searched at first: most shoppers touched fewer that may not come again.
 _SPARE = 64

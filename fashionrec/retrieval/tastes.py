@@ -4,13 +4,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fashionrec.retrieval.arrays import Floats, Ints, look_up
 from fashionrec.retrieval.indexes import CategoryIndex
 from fashionrec.retrieval.requests import Requests
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 # Touches' worth of chance that every shopper begins with: tastes of two clicks weigh little.
 _PRIOR = 5.0
@@ -48,9 +45,7 @@ def lifts(touches: Touches, of: Ints, values: Ints, *, requests: int) -> Floats:
     span = len(touches.chances)
     keys, counts = np.unique(touches.of * span + touches.values, return_counts=True)
     total = np.bincount(touches.of, minlength=requests)
-    wanted = of * span + values
-    place = np.searchsorted(keys, wanted)
-    same = np.where(np.append(keys, -1)[place] == wanted, np.append(counts, 0)[place], 0)
+    _, same = look_up(keys, counts, of * span + values)
     expected = np.maximum(touches.chances[values], 1e-9)
     lift = np.log((same + _PRIOR * expected) / ((total[of] + _PRIOR) * expected))
     return np.where(values > 0, lift, 0).astype(np.float32)

@@ -194,6 +194,13 @@ def test_running_again_gives_the_same_rows(world):
     assert sorted(world.rows("recommendations")) == before
 
 
+def test_a_release_lists_by_the_attributes_that_it_learnt_whatever_the_settings_name_since(world):
+    before = sorted(world.rows("recommendations"))
+    entry = world.step("recommend", 'retrieval.attributes=["size"]')
+    assert "indexes" not in entry["rows_written"]
+    assert sorted(world.rows("recommendations")) == before
+
+
 def test_the_feed_has_one_row_per_user_without_what_was_bought(world):
     feed = {row.user_id.rstrip("_"): [product.item_id for product in row.products] for row in world.rows("campaign_feed")}
     assert set(feed) == {"known", "invented", "untitled", "unreadable", "few", "one"}

@@ -14,6 +14,7 @@ from fashionrec.retrieval.requests import read_requests
 
 TONIGHT = 20_000
 ATTRIBUTES = ("colour", "fit")
+SOLD = ("popularity_7", "popularity_28", "popularity_90")
 LAST = 2_932_896  # 9999-12-31
 _TOUCHED = pa.list_(pa.struct([("item_id", pa.string()), ("day", pa.int32()), ("bought", pa.bool_())]))
 _REMEMBERED = pa.list_(pa.struct([("place", pa.int32()), ("item_id", pa.string()), ("score", pa.float32())]))
@@ -67,6 +68,11 @@ def category(folder, items, purchases=(), *, encode=on_circle, untrained=(), col
     folder.mkdir(exist_ok=True)
     write_category(rows, bought, folder, as_of=as_of, id_vectors=id_vectors, encode=encode)
     return load_index(folder / slug("Bags"))
+
+
+def circle(**special):
+    """Return items A to F at 0, 10, ... 50 degrees, with what is special about some."""
+    return [{"item_id": name, "title": f"at {10 * place}", **special.get(name, {})} for place, name in enumerate("ABCDEF")]
 
 
 def click(item_id, day=TONIGHT, bought=False):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fashionrec.retrieval.candidates import SOURCES, Candidates
+from fashionrec.retrieval.candidates import SOURCES
 from fashionrec.retrieval.fusion import FUSION, MIXUP, Fusion, Lists, Weights, learn, scores_of
 
 NAMES = list(SOURCES)
@@ -26,10 +26,9 @@ def lists_where(found_by, *, lists=300, seed=1, categories=("Hats",), noise=0.1)
         places = np.empty_like(order)
         np.put_along_axis(places, order, np.arange(SIZE)[None, :], axis=1)
         rank[number] = places.ravel() + 1
-    candidates = Candidates(of, np.tile(np.arange(SIZE), lists), rank, np.zeros(rank.shape, np.float32))
     users = np.arange(lists, dtype=np.uint64)
     category = np.array([categories[number % len(categories)] for number in range(lists)], object)
-    return Lists(candidates, signals, is_target, category, np.ones(lists, np.int64), np.ones(lists, bool), users, users[:0])
+    return Lists(of, rank, signals, is_target, category, np.ones(lists, np.int64), np.ones(lists, bool), users, users[:0])
 
 
 def learnt(lists, **options):
@@ -89,9 +88,8 @@ def test_too_few_lists_leave_the_papers_mixup(count):
 def nothing():
     empty = lists_where(lambda signals, _: signals[:, 0], lists=1)
     none = np.zeros(0, np.int64)
-    candidates = Candidates(none, none, np.zeros((len(SOURCES), 0), np.int64), np.zeros((len(SOURCES), 0), np.float32))
     cut = {name: getattr(empty, name)[:0] for name in ("is_target", "categories", "states", "overnight", "users", "missed_users")}
-    return Lists(candidates, np.zeros((0, 2), np.float32), **cut)
+    return Lists(none, np.zeros((len(SOURCES), 0), np.int64), np.zeros((0, 2), np.float32), **cut)
 
 
 def test_the_settings_may_want_the_papers_mixup():
@@ -102,10 +100,10 @@ def test_the_settings_may_want_the_papers_mixup():
 
 def test_the_mixups_head_is_chosen_by_category_on_validation():
     lists = lists_where(lambda signals, _: signals[:, 0], lists=200, categories=("Hats", "Bags"))
-    rank = lists.candidates.rank.copy()
+    rank = lists.rank.copy()
     by_id, by_title = (NAMES.index(name) for name in ("answer_id", "answer_title"))
     # In Hats the ID list finds the target at its second place, in Bags the title list at its first.
-    is_hats = lists.categories[lists.candidates.of] == "Hats"
+    is_hats = lists.categories[lists.of] == "Hats"
     for number in range(200):
         part = slice(number * SIZE, (number + 1) * SIZE)
         target = int(lists.is_target[part].argmax())
@@ -114,7 +112,7 @@ def test_the_mixups_head_is_chosen_by_category_on_validation():
         order = [others[0], target, *others[1:]] if is_hats[part.start] else [target, *others]
         rank[first, part] = np.argsort(order) + 1
         rank[second, part] = np.argsort([*others, target]) + 1
-    fusion = learnt(lists._replace(candidates=lists.candidates._replace(rank=rank)))
+    fusion = learnt(lists._replace(rank=rank))
     assert fusion.m("Hats") >= 2
     assert fusion.m("Bags") == 0
 
@@ -124,7 +122,7 @@ def test_its_file_is_readable_and_gives_the_same_scores():
     fusion = learnt(lists)
     read = Fusion.model_validate_json(fusion.model_dump_json())
     assert read == fusion
-    asked = (FUSION, lists.candidates, ["session cosine", "memory share"], lists.values, lists.states)
+    asked = (FUSION, lists.of, lists.rank, ["session cosine", "memory share"], lists.values, lists.states)
     assert np.array_equal(scores_of(*asked, category="Hats", fusion=read), scores_of(*asked, category="Hats", fusion=fusion))
 
 
@@ -132,9 +130,10 @@ def test_a_rows_list_is_filled_up_with_what_is_popular_and_leaves_out_the_rest()
     rank = np.zeros((len(SOURCES), 4), np.int64)
     rank[NAMES.index("memory")] = [0, 1, 0, 0]
     rank[NAMES.index("popularity_28")] = [2, 3, 1, 0]
-    candidates = Candidates(np.zeros(4, np.int64), np.arange(4), rank, np.zeros(rank.shape, np.float32))
     fusion = Fusion(serves="memory", why="", mixup_m={"": 1}, weights={}, rivals={}, attributes=(), made_with={})
-    scores = scores_of("memory", candidates, [], np.zeros((4, 0), np.float32), np.zeros(1, np.int64), category="Hats", fusion=fusion)
+    scores = scores_of(
+        "memory", np.zeros(4, np.int64), rank, [], np.zeros((4, 0), np.float32), np.zeros(1, np.int64), category="Hats", fusion=fusion
+    )
     assert np.argsort(-scores, kind="stable").tolist() == [1, 2, 0, 3]
     assert np.isneginf(scores[3])
 

@@ -28,9 +28,9 @@ def trained(registry, run_id, text):
 def test_a_new_version_is_challenger_until_it_is_promoted(registry):
     trained(registry, "a", "old")
     new = trained(registry, "b", "new")
-    assert (registry.champion("llm").label, registry.challenger("llm").label) == ("llm@1", "llm@2")
+    assert (registry.aliased("llm", "champion").label, registry.challenger("llm").label) == ("llm@1", "llm@2")
     registry.promote(new, "better by 3%")
-    champion = registry.champion("llm")
+    champion = registry.aliased("llm", "champion")
     assert champion.label == "llm@2"
     assert (champion.folder / "weights.txt").read_text() == "new"
     assert registry._client.get_model_version("llm", "2").tags["why_champion"] == "better by 3%"
@@ -52,7 +52,7 @@ def test_a_registry_that_cannot_be_asked_is_not_an_empty_one(tmp_path, monkeypat
 
 def test_a_model_that_was_never_trained_is_an_error(registry):
     with pytest.raises(ModelError, match="model title: none is registered"):
-        registry.champion("title")
+        registry.challenger("title")
 
 
 @pytest.mark.parametrize("harm", ["change", "remove"])
@@ -61,13 +61,13 @@ def test_changed_or_missing_files_are_refused(registry, harm):
     weights = version.folder / "weights.txt"
     weights.write_text("bad") if harm == "change" else weights.unlink()
     with pytest.raises(ModelError, match="missing or changed since training"):
-        registry.champion("llm")
+        registry.challenger("llm")
 
 
 def test_a_folder_that_moved_with_its_database_serves_as_before(registry, tmp_path):
     trained(registry, "a", "weights")
     (tmp_path / "models").rename(tmp_path / "elsewhere")
-    champion = ModelRegistry(str(tmp_path / "elsewhere"), "").champion("llm")
+    champion = ModelRegistry(str(tmp_path / "elsewhere"), "").challenger("llm")
     assert champion.folder == tmp_path / "elsewhere/llm/a"
     assert (champion.folder / "weights.txt").read_text() == "weights"
 

@@ -20,8 +20,8 @@ def evaluate(run: StepRun) -> None:
     if paths.isEmpty():
         raise UserError(f"evaluate: no test paths on {run.run_date}: nobody bought after other actions within sequences.history_days")
     answers, prompts = (run.read(table).where("split = 'test'") for table in ("generations", "prompts"))
-    retrieval = build_spaces(run, release.parts["id"], release.parts["title"])
-    requests, methods = requests_of(run, paths, answers), methods_for(fusion.serves)
+    retrieval = build_spaces(run, release.parts["id"], release.parts["title"], fusion.attributes)
+    requests, methods = requests_of(run, retrieval, paths, answers), methods_for(fusion.serves)
     ranked = ranked_targets(requests, retrieval, fusion, methods, partitions=run.settings.spark.shuffle_partitions).cache()
     rows = metric_rows(metric_sums(ranked, k=run.settings.evaluate.k).collect())
     columns = [field for field in table_spec("evaluations").struct if field.name != "run_date"]

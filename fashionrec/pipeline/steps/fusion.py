@@ -15,7 +15,7 @@ from fashionrec.pipeline.releases import Release
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.steps.lists import ASKED, INDEXED, build_spaces, requests_of
 from fashionrec.pipeline.steps.llm import answered_by
-from fashionrec.retrieval.candidates import SOURCES, Candidates
+from fashionrec.retrieval.candidates import SOURCES
 from fashionrec.retrieval.fusion import SERVED, WITHOUT_LLM, Fusion, Lists, learn
 from fashionrec.retrieval.lists import Retrieval, learnt_lists, ranked_targets
 
@@ -31,13 +31,13 @@ def train_fusion(run: StepRun) -> None:
     names = ("llm", "id", "title", "id_serving", "title_serving")
     parts = {name: run.newest(name) for name in names}
     paths = _drawn(run.read("sequences").where("split = 'validation'"), _LISTS)
-    retrieval = build_spaces(run, parts["id"], parts["title"])
-    lists, features, sources = _collect(run, retrieval, requests_of(run, paths, _answers(run, parts["llm"], paths)))
+    retrieval = build_spaces(run, parts["id"], parts["title"], run.settings.retrieval.attributes)
+    lists, features, sources = _collect(run, retrieval, requests_of(run, retrieval, paths, _answers(run, parts["llm"], paths)))
     fusion = learn(
         lists,
         features,
         sources,
-        attributes=run.settings.retrieval.attributes,
+        attributes=retrieval.attributes,
         made_with={name: parts[name].label for name in names},
         serves=run.settings.retrieval.fusion,
     )
@@ -133,13 +133,13 @@ def _answers(run: StepRun, llm: ModelVersion, paths: DataFrame) -> DataFrame:
 
 def _values(run: StepRun, release: Release, paths: DataFrame, k: int) -> dict[str, tuple[int, float]]:
     """Return the shopper and NDCG@k of each path's target in the final list of a release."""
-    retrieval = build_spaces(run, release.parts["id"], release.parts["title"])
+    fusion = fusion_of(release)
+    retrieval = build_spaces(run, release.parts["id"], release.parts["title"], fusion.attributes)
     judged = paths.withColumn("protocols", f.array().cast("array<string>"))
-    requests = requests_of(run, judged, _answers(run, release.parts["llm"], paths))
-    ranked = ranked_targets(requests, retrieval, fusion_of(release), (SERVED,), partitions=run.settings.spark.shuffle_partitions).select(
-        "example_id", "user", "rank"
-    )
-    return {row["example_id"]: (row["user"], float(ndcg_at_k(np.array([row["rank"]]), k)[0])) for row in ranked.collect()}
+    requests = requests_of(run, retrieval, judged, _answers(run, release.parts["llm"], paths))
+    ranked = ranked_targets(requests, retrieval, fusion, (SERVED,), partitions=run.settings.spark.shuffle_partitions)
+    rows = ranked.select("example_id", "user", "rank").collect()  # at most _JUDGED
+    return {row["example_id"]: (row["user"], float(ndcg_at_k(np.array([row["rank"]]), k)[0])) for row in rows}
 
 
 def _collect(run: StepRun, retrieval: Retrieval, requests: DataFrame) -> tuple[Lists, list[str], list[str]]:
@@ -148,26 +148,20 @@ def _collect(run: StepRun, retrieval: Retrieval, requests: DataFrame) -> tuple[L
     learnt_lists(requests, retrieval, partitions=run.settings.spark.shuffle_partitions).write.mode("overwrite").parquet(staged)
     rows = run.spark.read.parquet(staged).orderBy("example_id").toArrow()
     asked = rows.select(["category", "user", "horizon", "state"]).to_pandas()
-    lengths = rows["rows"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+    lengths = rows["is_target"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
     has, users = lengths > 0, asked.user.to_numpy().view(np.uint64)
     of = np.repeat(np.arange(has.sum()), lengths[has])
-    flat = {
-        name: rows[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        for name in ("rows", "is_target", "ranks", "scores", "values")
-    }
-    # A list's ranks are source after source; a candidate's are wanted side by side.
-    per_list = [slice(end - length, end) for end, length in zip(np.cumsum(lengths[has]), lengths[has], strict=True)]
-    wide = {name: np.empty((len(SOURCES), len(of)), flat[name].dtype) for name in ("ranks", "scores")}
-    for at in per_list:
-        for name, array in wide.items():
-            array[:, at] = flat[name][at.start * len(SOURCES) : at.stop * len(SOURCES)].reshape(len(SOURCES), -1)
+    is_target, ranks, values = (
+        rows[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in ("is_target", "ranks", "values")
+    )
     overnight = (asked.horizon == "overnight").to_numpy()
     first = int(has.argmax()) if has.any() else 0
     names, sources = (rows[name][first].as_py() if has.any() else [] for name in ("names", "sources"))
     lists = Lists(
-        Candidates(of, flat["rows"], wide["ranks"].astype(np.int64), wide["scores"]),
-        flat["values"].reshape(len(of), len(names)),
-        flat["is_target"].astype(bool),
+        of,
+        ranks.reshape(len(of), len(SOURCES)).T.astype(np.int64),
+        values.reshape(len(of), len(names)),
+        is_target.astype(bool),
         asked.category.to_numpy()[has],
         asked.state.to_numpy()[has].astype(np.int64),
         overnight[has],

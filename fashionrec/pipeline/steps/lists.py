@@ -23,8 +23,11 @@ ASKED = ("sequences", "query_hits")
 _EPOCH = date(1970, 1, 1)
 
 
-def build_spaces(run: StepRun, ids: ModelVersion, titles: ModelVersion) -> Retrieval:
-    """Return what makes lists by two spaces as of the run date; their indexes are built where the date has none of them with this data."""
+def build_spaces(run: StepRun, ids: ModelVersion, titles: ModelVersion, attributes: tuple[str, ...]) -> Retrieval:
+    """Return what makes lists by two spaces as of the run date; their indexes are built where the date has none of them with this data.
+
+    `attributes` are those of a release's fusion, whatever the settings name since: its weights are of no others.
+    """
     settings = run.settings
     folder = run.workspace.item_indexes / f"{ids.label}-{titles.label}"
     bought = run.read("interactions").where("action = 'purchase'")
@@ -36,9 +39,9 @@ def build_spaces(run: StepRun, ids: ModelVersion, titles: ModelVersion) -> Retri
         run_date=run.run_date,
         history_days=settings.sequences.history_days,
         family=settings.retrieval.family,
-        attributes=settings.retrieval.attributes,
+        attributes=attributes,
     )
-    build = {"id": ids.sha256, "title": titles.sha256, "attributes": ",".join((settings.retrieval.family, *settings.retrieval.attributes))}
+    build = {"id": ids.sha256, "title": titles.sha256, "attributes": ",".join((settings.retrieval.family, *attributes))}
     build |= {f"table {name}": str(run.versions_read[name]) for name in INDEXED}
     if indexes.built_from(folder) != build:
         built = indexes.build_indexes(
@@ -60,13 +63,13 @@ def build_spaces(run: StepRun, ids: ModelVersion, titles: ModelVersion) -> Retri
         encode=partial(encode_titles, titles.folder),
         encode_sessions=partial(session_vectors, ids.folder),
         candidates=settings.retrieval.candidates,
-        attributes=settings.retrieval.attributes,
+        attributes=attributes,
         bought_again=settings.recommend.bought_again,
     )
 
 
-def requests_of(run: StepRun, paths: DataFrame, answers: DataFrame) -> DataFrame:
+def requests_of(run: StepRun, retrieval: Retrieval, paths: DataFrame, answers: DataFrame) -> DataFrame:
     """Return the requests of paths, rows of the table `sequences`, with the language model's answers; `user` is a number of the shopper."""
     open_paths = run.read("sequences").where("split = 'score'")
-    requests = list_requests(paths, open_paths, run.read("query_hits"), answers, attributes=run.settings.retrieval.attributes)
+    requests = list_requests(paths, open_paths, run.read("query_hits"), answers, attributes=retrieval.attributes)
     return requests.withColumn("user", f.xxhash64("user_id"))

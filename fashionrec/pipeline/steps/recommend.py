@@ -13,8 +13,8 @@ from fashionrec.retrieval.lists import served_lists
 
 def build_indexes(run: StepRun) -> None:
     """Place every item of the catalogue in the spaces of the release that serves, one folder per category."""
-    parts = run.release().parts
-    build_spaces(run, parts["id_serving"], parts["title_serving"])
+    release = run.release()
+    build_spaces(run, release.parts["id_serving"], release.parts["title_serving"], fusion_of(release).attributes)
 
 
 def recommend(run: StepRun) -> None:
@@ -23,10 +23,10 @@ def recommend(run: StepRun) -> None:
     fusion = fusion_of(release)
     answers = run.read("generations").where("split = 'score'")
     _require_answers_of(release.parts["llm"].label, answers)
-    retrieval = build_spaces(run, release.parts["id_serving"], release.parts["title_serving"])
-    paths = run.read("sequences").where("split = 'score'").withColumn("protocols", f.array().cast("array<string>"))
+    retrieval = build_spaces(run, release.parts["id_serving"], release.parts["title_serving"], fusion.attributes)
+    paths = run.read("sequences").where("split = 'score'")
     rows = served_lists(
-        requests_of(run, paths, answers),
+        requests_of(run, retrieval, paths, answers),
         retrieval,
         fusion,
         per_category=settings.recommend.per_category,
