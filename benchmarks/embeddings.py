@@ -80,7 +80,7 @@ def main() -> None:
 
 def synthetic_figures(root: Path, scale: float, console: Console) -> dict[str, float]:
     """Return the figures of both models on the synthetic shop, and CORE's with the sampled softmax."""
-    settings = load_settings(resource("conf") / "demo.yaml", [f"paths.root={root}", f"ingest.lookback_days={DAYS}"])
+    settings = load_settings(resource("conf") / "demo.yaml", [f"paths.root={root}"])
     workspace = open_workspace(settings, demo.RUN_DATE)
     make_world(
         Path(workspace.path("raw_interactions")),

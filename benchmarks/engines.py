@@ -13,9 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
+from fashionrec.ingest.versions import intervals
 from fashionrec.pipeline.steps.sequences import attributed_events, examples_of
 from fashionrec.pipeline.workspace import Workspace
-from fashionrec.sequences import with_prices
+from fashionrec.sequences import as_of_today
 from fashionrec.settings.model import Sequences
 
 _EVENT = ("event_id", "user_id", "event_at", "action", "query", "item_id", "position")
@@ -29,6 +30,7 @@ def export(workspace: Workspace, folder: Path) -> Path:
     """Write the tables that the step reads as Parquet and return the folder."""
     for table in _TABLES:
         rows = workspace.spark.read.format("delta").load(workspace.path("lake", table))
+        rows = intervals(rows) if table == "item_versions" else rows
         rows.write.mode("overwrite").parquet(str(folder / table))
     return folder
 
@@ -37,7 +39,7 @@ def by_spark(workspace: Workspace, source: Path, target: Path) -> None:
     """The step's own transforms, without its table and gate."""
     settings = workspace.settings.sequences
     interactions, versions, items = (workspace.spark.read.parquet(str(source / table)) for table in _TABLES)
-    attributed = attributed_events(interactions, with_prices(versions, items), settings=settings)
+    attributed = attributed_events(interactions, as_of_today(versions, items), settings=settings)
     every = workspace.settings.model_copy(update={"sequences": settings.model_copy(update={"overnight_rate": 1.0})})
     examples = examples_of(attributed, workspace.run_date, every)
     examples.write.mode("overwrite").parquet(str(target))
@@ -61,7 +63,8 @@ def _sql(source: Path, settings: Sequences, run_date: str) -> str:
     gap = settings.session_gap_minutes * 60_000_000
     return f"""
 WITH described AS (
-    SELECT v.*, p.price FROM '{source}/item_versions/*.parquet' v LEFT JOIN '{source}/items/*.parquet' p USING (item_id)
+    SELECT v.* REPLACE (coalesce(p.category, v.category) AS category), p.price
+    FROM '{source}/item_versions/*.parquet' v LEFT JOIN '{source}/items/*.parquet' p USING (item_id)
 ), joined AS (
     SELECT e.event_id, e.user_id, e.event_at, epoch_us(e.event_at) AS us, e.action, e.query, e.item_id, e.position,
         i.category AS item_category, i.item_id IS NOT NULL AS is_known, {described}
@@ -138,7 +141,8 @@ def by_polars(settings: Sequences, run_date: str, source: Path, target: Path) ->
     us = pl.col("event_at").dt.epoch("us")
     described = (
         pl.scan_parquet(source / "item_versions" / "*.parquet")
-        .join(pl.scan_parquet(source / "items" / "*.parquet").select("item_id", "price"), on="item_id", how="left")
+        .join(pl.scan_parquet(source / "items" / "*.parquet").select("item_id", "price", today="category"), on="item_id", how="left")
+        .with_columns(category=pl.coalesce("today", "category"))
         .with_columns(row=pl.int_range(pl.len(), dtype=pl.UInt32))
         .collect()
     )

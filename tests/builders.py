@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
+from fashionrec.ingest.versions import DESCRIPTION
 from fashionrec.lake.spec import table_spec, table_specs
 from fashionrec.lake.tables import replace_days
 from fashionrec.pipeline.step import Step, StepRun
@@ -60,11 +61,35 @@ def table_rows(spark: SparkSession, table: str, *rows: dict[str, Any], **shared:
     plain = {c.name: None if c.nullable or not isinstance(c.type, str) else _PLAIN[c.type] for c in columns}
     schema = t.StructType([t.StructField(field.name, field.dataType) for field in spec.struct if field.name != "run_date"])
     full = [{**plain, **shared, **row} for row in rows]
+    if table == "interactions":  # in time, unless the test says so
+        full = [
+            row if "arrival_date" in {**shared, **given} else {**row, "arrival_date": row["event_date"]}
+            for row, given in zip(full, rows, strict=True)
+        ]
     if table == "sequences":
         usual = [{"split_by_time": row["split"], "horizon": "overnight" if row["split"] == "score" else "in_session"} for row in full]
         named = [{**shared, **row} for row in rows]
         full = [{**row, **fields, **given} for row, fields, given in zip(full, usual, named, strict=True)]
     return spark.createDataFrame([tuple(row[c.name] for c in columns) for row in full], schema)
+
+
+def interval_rows(spark: SparkSession, *rows: dict[str, Any], **shared: Any) -> DataFrame:
+    """Return rows as `ingest.versions.intervals` gives them: described for ever, and still on sale, unless they say otherwise."""
+    columns = {field.name: field.dataType for field in table_spec("item_versions").struct}
+    dates = {"valid_from": date(2026, 1, 1), "valid_to": None, "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
+    schema = t.StructType(
+        [t.StructField(name, t.DateType()) for name in dates] + [t.StructField(name, columns[name]) for name in ("item_id", *DESCRIPTION)]
+    )
+    full = [{"title": "x", "category": "x", **dates, **shared, **row} for row in rows]
+    return spark.createDataFrame([tuple(row.get(name) for name in schema.names) for row in full], schema)
+
+
+def put_versions(workspace: Workspace, *items: dict[str, Any], since: date = date(2026, 1, 1)) -> None:
+    """Write the history of a catalogue that holds the same items since a day."""
+    rows = table_rows(
+        workspace.spark, "item_versions", *({"title": "x", "category": "x", **item} for item in items), is_listed=True, arrival_date=since
+    )
+    put(workspace, "item_versions", rows, days=[since])
 
 
 def action(kind: str = "click", **fields: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fashionrec.settings import load_settings
 from tests.builders import ROOT, RUN_DATE, run_of, workspace_in
 
 # What makes a whole run small: settings for a world of 20 days.
-TINY = ("ingest.lookback_days=20", "llm.learning_rate=0.001", "llm.max_steps=4", "embeddings.core.epochs=2", "embeddings.title.epochs=1")
+TINY = ("llm.learning_rate=0.001", "llm.max_steps=4", "embeddings.core.epochs=2", "embeddings.title.epochs=1")
 
 # pytest-xdist's workers have a main module without a file, which pyspark.sql.connect takes for a doctest run and leaves by sys.exit(0).
 if not hasattr(sys.modules["__main__"], "__file__"):

@@ -14,10 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from fashionrec.lake.spec import table_spec
-from fashionrec.lake.tables import merge_history
 from fashionrec.pipeline.step import StepRun
-from tests.builders import table_rows
+from tests.builders import put_versions
 
 INTERACTION = pa.schema(
     [(name, pa.string()) for name in ("event_id", "user_id", "event_at", "action", "query", "item_id")]
@@ -76,6 +74,4 @@ def deliver_frame(root: Path, day: date | str, frame: pd.DataFrame) -> Path:
 
 def known_items(run: StepRun, *items: str) -> None:
     """Put items into the catalogue's history, as an ingestion of a catalogue that holds them would have."""
-    dates = {"valid_from": date(2026, 1, 1), "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
-    rows = table_rows(run.spark, "item_versions", *({"item_id": item, **dates} for item in items))
-    merge_history(rows, run.workspace.path("lake", "item_versions"), table_spec("item_versions"), {})
+    put_versions(run.workspace, *({"item_id": item} for item in items))

@@ -1,7 +1,5 @@
 """Raw interaction logs become valid interactions; every other row gets the reason why it is none."""
 
-from datetime import date
-
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
@@ -27,34 +25,32 @@ REASONS = (
     "search_without_query",
     "item_action_without_item",
     "bad_position",
-    "unknown_item",
+    "conflicting_id",
 )
-# Rows that are neither valid nor rejected: a second copy of an event, the same action again at once, and events of days that this run does
-# not rebuild.
-DUPLICATE, NEAR_DUPLICATE, BEFORE_WINDOW = "duplicate", "near_duplicate", "before_window"
+# Rows that are neither valid nor rejected: a second copy of an event, and the same action again at once.
+DUPLICATE, NEAR_DUPLICATE, CONFLICT = "duplicate", "near_duplicate", "conflicting_id"
 # What is counted among the valid rows: values left out because they do not belong to the row's action, and paid placements.
 MARKS = ("misplaced", "sponsored")
 COLUMNS = tuple(table_spec("interactions").struct.names)
-_RAW_COLUMNS = (*(name for name in COLUMNS if name != "event_date"), "sponsored_results")
+_RAW_COLUMNS = (*(name for name in COLUMNS if name not in ("event_date", "arrival_date")), "sponsored_results")
 _ISO_8601 = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
 _ZONE = r"(Z|[+-]\d{2}:?\d{2})$"
 # The clocks farthest ahead of UTC.
 _HOURS_EAST = 14
 
 
-def judge_interactions(raw: DataFrame, *, key: bytes, first_day: date, lookback_days: int, max_text_length: int) -> DataFrame:
+def judge_interactions(raw: DataFrame, *, key: bytes, lookback_days: int, max_text_length: int) -> DataFrame:
     """Return every raw row with the columns of the table `interactions` and a verdict on the row by itself.
 
-    The other verdicts come from `verdicts_among`. Users and devices are pseudonyms from here on. Added are `row` (a number),
-    `arrival_date`, `reason` (null for a valid row, otherwise one of REASONS or BEFORE_WINDOW), `raw` (the row as text, where it is
-    rejected), `file`, `unknown` (fields that the contract does not know) and `misplaced` (whether a value that does not belong to the
-    row's action was left out, such as the query on a click).
+    The other verdicts come from `verdicts_among`. Users and devices are pseudonyms from here on. Added are `row` (a number), `reason`
+    (null for a valid row, otherwise one of REASONS), `raw` (the row as text, where it is rejected), `file`, `unknown` (fields that the
+    contract does not know) and `misplaced` (whether a value that does not belong to the row's action was left out, such as the query on a
+    click).
 
     Args:
         raw: rows of `sources.files.read_raw`; the folder's name in `_file` is the day on which a row arrived.
         key: secret key of the pseudonyms.
-        first_day: the first day that this run rebuilds.
-        lookback_days: days after which an event is too late: no run puts it in its day, only a backfill with a longer lookback does.
+        lookback_days: days after which an event is too late.
         max_text_length: longest ID or query, in characters.
     """
     is_search = f.col("action") == "search"
@@ -67,11 +63,12 @@ def judge_interactions(raw: DataFrame, *, key: bytes, first_day: date, lookback_
             "_paid": f.coalesce(f.col("sponsored"), f.lit(False)),
         }
     )
-    rows = rows.withColumn("reason", _reason(is_search, first_day, lookback_days, max_text_length))
+    rows = rows.withColumn("reason", _reason(is_search, lookback_days, max_text_length))
     organic = f.filter("results", lambda item: ~f.coalesce(f.array_contains("sponsored_results", item), f.lit(False)))
     is_placement = ~is_search & f.col("_paid")
     return rows.select(
         f.monotonically_increasing_id().alias("row"),
+        "arrival_date",
         f.trim("event_id").alias("event_id"),
         pseudonym_of(f.col("user_id")).alias("user_id"),
         f.col("_event_at").alias("event_at"),
@@ -84,7 +81,6 @@ def judge_interactions(raw: DataFrame, *, key: bytes, first_day: date, lookback_
         f.coalesce(is_placement, f.lit(False)).alias("sponsored"),
         f.when(~is_blank("device_id"), pseudonym_of(f.col("device_id"))).alias("device_id"),
         f.when(~is_blank("marketplace"), f.trim("marketplace")).alias("marketplace"),
-        "arrival_date",
         "reason",
         f.when(f.col("reason").isin(*REASONS), _raw_text()).alias("raw"),
         f.col("_file").alias("file"),
@@ -93,50 +89,88 @@ def judge_interactions(raw: DataFrame, *, key: bytes, first_day: date, lookback_
     )
 
 
-def verdicts_among(judged: DataFrame, known_items: DataFrame, *, near_duplicate_seconds: int) -> DataFrame:
-    """Return (row, reason) of the rows that only others show to be none: unknown items, copies, and the same action again at once.
+def verdicts_among(judged: DataFrame, published: DataFrame, *, near_duplicate_seconds: int, lookback_days: int) -> DataFrame:
+    """Return (row, reason) of the rows that only others show to be none: copies, and the same action again at once.
 
-    Copies of an event share its ID: the first in the order of time and content stays, whatever file it lies in. An action is a near
-    duplicate within so many seconds of the one before by the same user, on the same item or query, on the same UTC day: what a day's
-    table holds must not depend on the days that a run happens to read.
+    Copies of an event share its ID and the deed: user, action, and item or query. The first that arrived stays, of one day's the first in
+    the order of time and content; a later one with another deed under the same ID is a conflict. An action is a near duplicate within so
+    many seconds of the one before by the same user on the same item or query, among those that arrived on the same day: what a day holds
+    must not depend on the days that a run happens to read.
 
     Args:
         judged: rows of `judge_interactions`. Only narrow columns of them are shuffled.
-        known_items: `item_id` of every item that any catalogue so far has held.
+        published: rows of the table `interactions` that arrived on other days, at most `lookback_days` away.
         near_duplicate_seconds: seconds between one action and the next that make them one.
+        lookback_days: days between the arrivals of two events with one ID after which the second is another event.
     """
-    not_rejected = judged.where(f.col("reason").isNull() | (f.col("reason") == BEFORE_WINDOW))
-    named = not_rejected.select("row", "item_id").where(f.col("item_id").isNotNull())
-    strange_items = named.select("item_id").distinct().join(known_items.select("item_id"), "item_id", "left_anti")
-    # Few in any log that is fit to be published; Spark would guess many, and shuffle all rows to meet them.
-    strange_items = f.broadcast(strange_items)
-    strange = named.join(strange_items, "item_id").select("row", f.lit("unknown_item").alias("reason"))
-    narrow = judged.where(f.col("reason").isNull()).select(
-        "row",
-        "item_id",
-        "event_id",
-        "event_at",
-        "event_date",
-        # Two of them alike by chance within seconds: not in the life of any shop.
-        f.xxhash64("user_id", "action", f.coalesce("item_id", f.lower("query"))).alias("deed"),
-        f.xxhash64(*COLUMNS).alias("content"),
+    valid = judged.where(f.col("reason").isNull()).select("row", *_narrow())
+    # Few of those that arrived before come again.
+    met = published.select(*_narrow()).join(valid.select("event_id"), "event_id", "left_semi").withColumn("row", f.lit(None).cast("long"))
+    in_order = Window.partitionBy("event_id").orderBy("arrival_date", "event_at", "content", "row")
+    that_day = Window.partitionBy("event_id", "arrival_date").orderBy("event_at", "content", "row")
+    rows = valid.unionByName(met).withColumns(
+        {
+            "since_last": f.date_diff("arrival_date", f.lag("arrival_date").over(in_order)),
+            "first_deed": f.first("deed").over(in_order),
+            "again_that_day": f.row_number().over(that_day) > 1,
+        }
     )
-    narrow = narrow.join(strange_items, "item_id", "left_anti")
-    copies = Window.partitionBy("event_id").orderBy("event_at", "content", "row")
-    narrow = narrow.withColumn("is_copy", f.row_number().over(copies) > 1)
-    deeds = Window.partitionBy("deed", "event_date", "is_copy").orderBy("event_at", "event_id")
+    deeds = Window.partitionBy("deed", "arrival_date", "again_that_day").orderBy("event_at", "event_id")
     gap = f.unix_micros("event_at") - f.unix_micros(f.lag("event_at").over(deeds))
-    again = gap <= near_duplicate_seconds * 1_000_000
-    verdict = f.when(f.col("is_copy"), DUPLICATE).when(again, NEAR_DUPLICATE)
-    return narrow.select("row", verdict.alias("reason")).where(f.col("reason").isNotNull()).union(strange)
+    is_copy = f.col("since_last") <= lookback_days
+    verdict = (
+        f.when(is_copy & (f.col("deed") != f.col("first_deed")), CONFLICT)
+        .when(is_copy, DUPLICATE)
+        .when(gap <= near_duplicate_seconds * 1_000_000, NEAR_DUPLICATE)
+    )
+    return rows.where("row IS NOT NULL").select("row", verdict.alias("reason")).where(f.col("reason").isNotNull())
+
+
+def days_to_take_again(kept: DataFrame, published: DataFrame, replaced: DataFrame, *, lookback_days: int) -> DataFrame:
+    """Return `arrival_date` of the published days that hold a copy of what arrived before them only now, or may hold the only copy left.
+
+    Args:
+        kept: valid rows of the days that are to be written.
+        published: rows of the table `interactions` of other days.
+        replaced: rows of the table so far of the days that are to be written.
+        lookback_days: see `verdicts_among`.
+    """
+    came = kept.select("event_id", f.col("arrival_date").alias("_came"))
+    gone = replaced.select("event_id", f.col("arrival_date").alias("_came")).join(kept.select("event_id"), "event_id", "left_anti")
+    after = f.date_diff("arrival_date", "_came").between(1, lookback_days)
+    copies = published.join(came, "event_id").where(after).select("arrival_date")
+    # What a copy was of is not kept, so where an event has gone every later day may have left out another copy of it.
+    days_gone = f.broadcast(gone.select("_came").distinct())
+    return copies.union(published.select("arrival_date").distinct().join(days_gone, after).select("arrival_date")).distinct()
+
+
+def unknown_items(valid: DataFrame, known_items: DataFrame) -> DataFrame:
+    """Return `arrival_date` and `count` of the clicks and purchases of items that no catalogue so far has held.
+
+    They are kept: a catalogue that comes late describes them.
+    """
+    named = valid.where(f.col("item_id").isNotNull()).groupBy("arrival_date", "item_id").count()
+    strange = named.join(known_items, "item_id", "left_anti")
+    return strange.groupBy("arrival_date").agg(f.sum("count").alias("count"))
+
+
+def _narrow() -> tuple[Column, ...]:
+    """Return what tells copies: `deed` is who did what, two alike by chance within a day are not in the life of any shop."""
+    return (
+        f.col("event_id"),
+        f.col("event_at"),
+        f.col("arrival_date"),
+        f.xxhash64("user_id", "action", f.coalesce("item_id", f.lower("query"))).alias("deed"),
+        f.xxhash64(*(name for name in COLUMNS if name != "arrival_date")).alias("content"),
+    )
 
 
 def valid_interactions(judged: DataFrame) -> DataFrame:
     """Return the rows of the table `interactions`, laid out so that each day is written as one file unless it is large."""
-    return judged.where(f.col("reason").isNull()).select(*COLUMNS).hint("rebalance", "event_date")
+    return judged.where(f.col("reason").isNull()).select(*COLUMNS).hint("rebalance", "arrival_date")
 
 
-def _reason(is_search: Column, first_day: date, lookback_days: int, max_text_length: int) -> Column:
+def _reason(is_search: Column, lookback_days: int, max_text_length: int) -> Column:
     """Return the first reason that applies to a row by itself, null where none does."""
     at, day = f.col("_event_at"), f.to_date("_event_at")
     end_of_arrival = f.date_add("arrival_date", 1).cast("timestamp")
@@ -156,12 +190,10 @@ def _reason(is_search: Column, first_day: date, lookback_days: int, max_text_len
             "future": at >= end_of_arrival + f.expr(f"INTERVAL {_HOURS_EAST} HOURS"),
             # Clocks east of UTC are ahead of it: read as UTC, their times lie after the row's own arrival.
             "local_time": at >= end_of_arrival,
-            # Days before the window that a row's own arrival day could still reach were rebuilt by the run of that day.
-            "too_late": (day < f.lit(first_day)) & (day < f.date_sub("arrival_date", lookback_days)),
+            "too_late": day < f.date_sub("arrival_date", lookback_days),
             "search_without_query": is_search & f.col("_query").isNull(),
             "item_action_without_item": ~is_search & f.col("_item").isNull(),
             "bad_position": ~is_search & ~f.col("_paid") & (f.col("position") < 1),
-            BEFORE_WINDOW: day < f.lit(first_day),
         }
     )
 

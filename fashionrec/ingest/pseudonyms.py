@@ -48,6 +48,11 @@ def is_demo_key(key: bytes) -> bool:
     return key.startswith(_DEMO_MARK)
 
 
+def key_fingerprint(key: bytes) -> str:
+    """Return 16 hex digits that tell one key from another and say nothing about it."""
+    return hmac.new(key, b"fashionrec key fingerprint", hashlib.sha256).hexdigest()[:16]
+
+
 def pseudonym(key: bytes, name: str) -> str:
     """Return the pseudonym of one ID; white space around the ID is no part of it."""
     return hmac.new(key, name.strip(" ").encode(), hashlib.sha256).hexdigest()

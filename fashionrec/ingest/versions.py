@@ -1,8 +1,11 @@
-"""The history of the catalogue: which description of an item held when."""
+"""The history of the catalogue: which description of an item held when.
 
-from collections.abc import Sequence
+The table `item_versions` keeps what each catalogue changed against the one before it, so a catalogue says nothing about earlier days, and
+what is known on a day are the changes up to it.
+"""
+
+from collections.abc import Collection, Mapping
 from datetime import date
-from itertools import pairwise
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
@@ -13,57 +16,81 @@ DESCRIPTION = ("title", "category", "brand", "colour", "size", "first_available_
 _BEGINNING, _END = date(1970, 1, 1), date(9999, 12, 31)
 
 
-def item_versions(snapshots: DataFrame, known: DataFrame, *, days: Sequence[date]) -> DataFrame:
-    """Return the rows of the table `item_versions` after some days' catalogues: each item's unlike descriptions, one interval each.
+def intervals(versions: DataFrame) -> DataFrame:
+    """Return one row per description and the days for which it held, from the rows of `item_versions` up to a day.
 
-    An item that a catalogue lacks ends its interval there, and begins another if it returns. The same catalogues give the same rows,
-    whether they come one by one or all at once.
+    Columns: item_id, those of DESCRIPTION; `valid_from`, the first catalogue that held the item so; `valid_to`, the first later one that
+    held it no more or otherwise, null where there is none; `describes_from` and `describes_to`, the days whose events the row describes:
+    an item's first row also those before it, every row up to the next, the last for ever.
+    """
+    in_order = Window.partitionBy("item_id").orderBy("valid_from")
+    changed = versions.withColumnRenamed("arrival_date", "valid_from")
+    held = changed.withColumn("valid_to", f.lead("valid_from").over(in_order)).where("is_listed")
+    is_first = f.lag("valid_from").over(in_order).isNull()
+    return held.select(
+        "item_id",
+        "valid_from",
+        "valid_to",
+        f.when(is_first, f.lit(_BEGINNING)).otherwise(f.col("valid_from")).alias("describes_from"),
+        f.coalesce(f.lead("valid_from").over(in_order), f.lit(_END)).alias("describes_to"),
+        *DESCRIPTION,
+    )
+
+
+def listed_on(versions: DataFrame, day: date) -> DataFrame:
+    """Return the items that the newest catalogue up to a day holds: item_id, those of DESCRIPTION, and `arrival_date`, that day."""
+    newest = f.max_by(f.struct("is_listed", *DESCRIPTION), "arrival_date")
+    state = versions.where(f.col("arrival_date") <= f.lit(day)).groupBy("item_id").agg(newest.alias("was"))
+    return state.where("was.is_listed").select("item_id", *(f"was.{name}" for name in DESCRIPTION), f.lit(day).alias("arrival_date"))
+
+
+def touched_days(new: Collection[date], known: Collection[date]) -> tuple[list[date], dict[date, int]]:
+    """Return the days whose changes new catalogues make anew, and places for `item_versions`.
+
+    Those are the days of the new catalogues and of the one that follows each, which is compared with it. A day's place is one more than
+    that of the catalogue before it; days that are not to be compared are at least two apart. Beside the days to be made anew, there is a
+    place for what the first of each stretch is compared with.
+    """
+    every = sorted({*new, *known})
+    anew = {day for place, day in enumerate(every) if day in new or (place > 0 and every[place - 1] in new)}
+    places: dict[date, int] = {}
+    last = 0
+    for place, day in enumerate(every):
+        follows = place > 0 and every[place - 1] in places
+        if day in anew or (place + 1 < len(every) and every[place + 1] in anew):
+            last += 1 if follows and day in anew else 2
+            places[day] = last
+    return sorted(anew), places
+
+
+def item_versions(states: DataFrame, *, anew: Collection[date], places: Mapping[date, int]) -> DataFrame:
+    """Return the rows of the table `item_versions` of the days `anew`: what each catalogue changed against the one before it.
 
     Args:
-        snapshots: valid items with `arrival_date`, the day of their catalogue.
-        known: rows of the table so far; what they say of the first of `days` and later is derived anew.
-        days: the days of the catalogues, also of those that hold nothing.
+        states: item_id, those of DESCRIPTION and `arrival_date` of all items of the catalogues that have a place.
+        anew: the days whose rows are returned.
+        places: see `touched_days`.
     """
-    first = f.lit(min(days))
-    before = known.where(f.col("valid_from") < first).select(
-        "item_id",
-        f.col("valid_from").alias("since"),
-        # What was still on sale is so up to the first of the days, which then tells anew.
-        f.when(f.col("valid_to") < first, f.col("valid_to")).otherwise(first).alias("until"),
-        *DESCRIPTION,
-    )
-    seen = snapshots.select("item_id", f.col("arrival_date").alias("since"), _next_day(days).alias("until"), *DESCRIPTION)
-    return before.unionByName(seen).transform(_merge_neighbours)
-
-
-def _next_day(days: Sequence[date]) -> Column:
-    """Return the day of the catalogue after that of the row, null after the last."""
-    ordered = sorted(set(days))
-    pairs = [f.lit(part) for pair in pairwise(ordered) for part in pair]
-    return f.create_map(*pairs)[f.col("arrival_date")] if pairs else f.lit(None).cast("date")
-
-
-def _merge_neighbours(stretches: DataFrame) -> DataFrame:
-    """Return one row per longest stretch of time in which an item kept a description."""
-    of_item = Window.partitionBy("item_id")
-    in_order = of_item.orderBy("since")
+    in_order = Window.partitionBy("item_id").orderBy("place")
+    place = _looked_up({day: f.lit(number) for day, number in places.items()}, f.col("arrival_date"))
+    following = _looked_up({number: f.lit(day) for day, number in places.items()}, f.col("place") + 1)
     content = f.xxhash64(*(_sorted_map(name) if name == "attributes" else f.col(name) for name in DESCRIPTION))
-    marked = (
-        stretches.withColumn("content", content)
-        .withColumn("before", f.lag("until").over(in_order))
-        .withColumn("goes_on", (f.col("before") == f.col("since")) & (f.lag("content").over(in_order) == f.col("content")))
-        .withColumn("last_until", f.last("until").over(in_order.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)))
-        .where(~f.coalesce("goes_on", f.lit(False)))
-    )
-    following = f.lead("since").over(in_order)
-    return marked.select(
-        "item_id",
-        f.col("since").alias("valid_from"),
-        f.when(following.isNull(), f.col("last_until")).otherwise(f.lead("before").over(in_order)).alias("valid_to"),
-        f.when(f.lag("since").over(in_order).isNull(), f.lit(_BEGINNING)).otherwise(f.col("since")).alias("describes_from"),
-        f.coalesce(following, f.lit(_END)).alias("describes_to"),
-        *DESCRIPTION,
-    )
+    rows = states.withColumn("place", place).withColumn("content", content)
+    goes_on = (f.lag("place").over(in_order) == f.col("place") - 1) & (f.lag("content").over(in_order) == f.col("content"))
+    stays = f.lead("place").over(in_order) == f.col("place") + 1
+    rows = rows.withColumns({"goes_on": f.coalesce(goes_on, f.lit(False)), "stays": f.coalesce(stays, f.lit(False)), "next": following})
+    told = f.struct("arrival_date", f.lit(True).alias("is_listed"), *DESCRIPTION)
+    types = {field.name: field.dataType for field in states.schema}
+    nothing = (f.lit(None).cast(types[name]).alias(name) for name in DESCRIPTION)
+    gone = f.struct(f.col("next").alias("arrival_date"), f.lit(False).alias("is_listed"), *nothing)
+    changes = f.array(f.when(~f.col("goes_on"), told), f.when(~f.col("stays") & f.col("next").isNotNull(), gone))
+    found = rows.select("item_id", f.inline(f.array_compact(changes)))
+    # What a stretch begins with is only compared with.
+    return found.where(f.col("arrival_date").isin(*anew)).select("arrival_date", "item_id", "is_listed", *DESCRIPTION)
+
+
+def _looked_up(values: Mapping[object, Column], key: Column) -> Column:
+    return f.create_map(*(part for name, value in values.items() for part in (f.lit(name), value)))[key]
 
 
 def _sorted_map(name: str) -> Column:

@@ -20,7 +20,7 @@ _PRIMITIVES: dict[str, t.DataType] = {
     "timestamp": t.TimestampType(),
 }
 # What a table may be replaced by, day by day.
-_DAYS = ("run_date", "event_date", "arrival_date")
+_DAYS = ("run_date", "arrival_date")
 
 
 class _Part(BaseModel):
@@ -55,7 +55,7 @@ class Expectation(BaseModel):
 
 class TableSpec(_Part):
     table: str
-    kind: Literal["raw", "events", "daily", "history"]
+    kind: Literal["raw", "events", "daily"]
     grain: str
     primary_key: tuple[str, ...]
     columns: tuple[Column, ...]
@@ -67,9 +67,7 @@ class TableSpec(_Part):
 
     @property
     def day_column(self) -> str:
-        """The column that a day is replaced by; of a history, the one that says since when a row holds."""
-        if self.kind == "history":
-            return "valid_from"
+        """The column that a day is replaced by."""
         return next(column for column in _DAYS if any(one.name == column for one in self.columns))
 
     @property

@@ -15,7 +15,6 @@ from pyspark.sql import types as t
 from fashionrec.errors import UserError
 from fashionrec.lake.spec import TableSpec
 
-_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 # Types that Delta keeps minimum and maximum of.
 _SKIPPABLE = ("string", "int", "long", "float", "double", "date", "timestamp")
 
@@ -79,7 +78,7 @@ def table_version(spark: SparkSession, path: str) -> int:
 
 
 def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> tuple[DataFrame, int]:
-    """Return what a run of `day` may see of a table, and its number of rows: events and history up to that day, or its snapshot.
+    """Return what a run of `day` may see of a table, and its number of rows: what had arrived and happened by then, or its snapshot.
 
     Raises:
         LakeError: the table does not exist, or a daily table that must not be empty has no rows for that day.
@@ -102,8 +101,7 @@ def rows_as_of(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
     """Return the same of a table that is there, uncounted."""
     reader = spark.read.format("delta")
     frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
-    seen = f.col(spec.day_column) <= f.lit(day) if spec.kind in ("events", "history") else f.col("run_date") == f.lit(day)
-    return frame.where(seen)
+    return frame.where(f.col(spec.day_column) <= f.lit(day) if spec.kind == "events" else f.col("run_date") == f.lit(day))
 
 
 class Digest(NamedTuple):
@@ -114,7 +112,7 @@ class Digest(NamedTuple):
 
 
 def digests(rows: DataFrame, spec: TableSpec) -> dict[date, Digest]:
-    """Return the digest of each day that has rows; of a history, by the day since when they hold."""
+    """Return the digest of each day that has rows."""
     # A decimal: the sum of 64-bit hashes would overflow.
     hashes = f.sum(f.xxhash64(*(column.name for column in spec.columns)).cast("decimal(20,0)"))
     found = rows.groupBy(spec.day_column).agg(f.count("*"), hashes).collect()
@@ -124,11 +122,11 @@ def digests(rows: DataFrame, spec: TableSpec) -> dict[date, Digest]:
 def published_days(
     spark: SparkSession, path: str, spec: TableSpec, days: Sequence[date], scope: Mapping[str, str]
 ) -> dict[date, Digest] | None:
-    """Return the digests of what a write of `days` (within `scope`) would replace, of a history of all; None where there is no table."""
+    """Return the digests of what a write of `days` (within `scope`) would replace; None where there is no table."""
     if not table_exists(spark, path):
         return None
     rows = spark.read.format("delta").load(path)
-    return digests(rows if spec.kind == "history" else rows.where(f.col(spec.day_column).isin(*days) & _within(scope)), spec)
+    return digests(rows.where(f.col(spec.day_column).isin(*days) & _within(scope)), spec)
 
 
 def changed_days(new: Mapping[date, Digest], published: Mapping[date, Digest] | None, spec: TableSpec, days: Sequence[date]) -> list[date]:
@@ -150,26 +148,6 @@ def _within(scope: Mapping[str, str]) -> Column:
     for column, value in scope.items():
         condition &= f.col(column) == value
     return condition
-
-
-def merge_history(frame: DataFrame, path: str, spec: TableSpec, commit: Mapping[str, object]) -> None:
-    """Make a history's rows those of `frame` in one atomic commit that touches only what differs."""
-    spark = frame.sparkSession
-    check_schema(frame.schema, spec)
-    create_table(spark, path, spec)
-    table = DeltaTable.forPath(spark, path)
-    columns = [column.name for column in spec.columns]
-    old, new = (f.xxhash64(*(f.col(f"{side}.{name}") for name in columns)) for side in ("old", "new"))
-    same_key = " AND ".join(f"old.{name} = new.{name}" for name in spec.primary_key)
-    merge = table.alias("old").merge(frame.select(*columns).alias("new"), same_key)
-    merge = merge.whenMatchedUpdateAll(old != new).whenNotMatchedInsertAll().whenNotMatchedBySourceDelete()
-    # A merge takes no option for its metadata, only the session's.
-    spark.conf.set(_METADATA, json.dumps(dict(commit), sort_keys=True, default=str))
-    try:
-        with sole_writer(spec):
-            merge.execute()
-    finally:
-        spark.conf.unset(_METADATA)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pyspark.sql import functions as f
 from fashionrec.errors import UserError
 from fashionrec.lake.spec import TableSpec
 from fashionrec.quality.outcome import Check, Outcome
-from fashionrec.quality.profile import Profile, good_days, median_day, profile_days
+from fashionrec.quality.profile import good_days, median_day, profile_days
 from fashionrec.quality.suite import KEY_JOINT, Expected, drift_suite, expectation_suite, row_count_suite
 from fashionrec.settings.model import Quality
 
@@ -53,15 +53,11 @@ def check_rows(
         published: how many rows are replaced, by day.
         limits: the settings' `quality`.
     """
-    new = {} if spec.kind == "history" else profile_days(rows, spec)
-    row_count = rows.count() if spec.kind == "history" else sum(day.rows for day in new.values())
-    before = (
-        {}
-        if spec.kind == "history"
-        else good_days(rows.sparkSession, path, before=run_date, count=limits.good_days, scope=scope, published_now=new)
-    )
+    new = profile_days(rows, spec)
+    row_count = sum(day.rows for day in new.values())
+    before = good_days(rows.sparkSession, path, before=run_date, count=limits.good_days, scope=scope, published_now=new)
     past = median_day(list(before.values())) if before and run_date in new else None
-    replaced = _replaced(spec, published, new, row_count)
+    replaced = {day: (new[day].rows if day in new else 0, count) for day, count in published.items()}
     suite = row_count_suite(spec, limits, replaced=replaced, today=run_date, past=past)
     if row_count:
         suite += expectation_suite(spec, run_date)
@@ -73,15 +69,6 @@ def check_rows(
 
 def _only_too_few(outcome: Outcome) -> bool:
     return outcome.row_count > 0 and all("row_count" in check.expectation for check in outcome.critical)
-
-
-def _replaced(
-    spec: TableSpec, published: Mapping[date, int], new: Mapping[date, Profile], row_count: int
-) -> dict[date | None, tuple[int, int]]:
-    """Return the number of new rows and of those that they replace, by day; a history is one piece without a day."""
-    if spec.kind == "history":
-        return {None: (row_count, sum(published.values()))} if published else {}
-    return {day: (new[day].rows if day in new else 0, count) for day, count in published.items()}
 
 
 def _validate(rows: DataFrame, spec: TableSpec, suite: Sequence[Expected], row_count: int) -> list[Check]:

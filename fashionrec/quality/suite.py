@@ -43,28 +43,28 @@ def expectation_suite(spec: TableSpec, run_date: date) -> list[Expected]:
 
 
 def row_count_suite(
-    spec: TableSpec, limits: Quality, *, replaced: Mapping[date | None, tuple[int, int]], today: date | None, past: Profile | None
+    spec: TableSpec, limits: Quality, *, replaced: Mapping[date, tuple[int, int]], today: date, past: Profile | None
 ) -> list[Expected]:
     """Return what is expected of the number of rows: any at all, not far fewer than stand there, not far from the median good day.
 
     Args:
         spec: the table.
         limits: the settings' `quality`.
-        replaced: by day (none: the whole table) its new rows, and the rows that they are to replace.
-        today: the day that is compared with the past; none where its rows are the only ones.
+        replaced: by day its new rows, and the rows that they are to replace.
+        today: the day that is compared with the past.
         past: the median of the last good days, if there are any.
     """
     name, rate = "ExpectTableRowCountToBeBetween", limits.min_rows_rate
     suite = [] if spec.may_be_empty else [Expected(name, "critical", {"min_value": 1}, "at least one row")]
-    floors: list[tuple[date | None, int, str]] = []
+    floors: list[tuple[date, int, str]] = []
     if shrunk := {day: new / before for day, (new, before) in replaced.items() if before}:
         worst = min(shrunk, key=lambda day: shrunk[day])
         before = replaced[worst][1]
-        floors.append((worst, before, f"the {before:,} {f'of {worst} ' if worst else ''}that are replaced"))
+        floors.append((worst, before, f"the {before:,} of {worst} that are replaced"))
     if past:
         floors.append((today, past.rows, f"the median good day's {past.rows:,}"))
-    # A table that may be empty may shrink; a history that does has lost what it is kept for.
-    for day, rows, words in floors if spec.kind == "history" or not spec.may_be_empty else ():
+    # A table that may be empty may shrink.
+    for day, rows, words in floors if not spec.may_be_empty else ():
         if floor := math.ceil(rate * rows):
             suite.append(
                 Expected(name, "critical", {"min_value": floor, **_only(spec, day)}, f"at least {floor:,} rows, {rate:.0%} of {words}")
@@ -76,7 +76,7 @@ def row_count_suite(
     return suite
 
 
-def drift_suite(spec: TableSpec, limits: Quality, *, today: date | None, now: Profile, past: Profile) -> list[Expected]:
+def drift_suite(spec: TableSpec, limits: Quality, *, today: date, now: Profile, past: Profile) -> list[Expected]:
     """Return what the median good day lets expect of today's nulls, and of the means and vocabularies that the specification names."""
     suite = []
     where = _only(spec, today)
@@ -118,8 +118,8 @@ def _unique(columns: Sequence[str], severity: str) -> Expected:
     return Expected("ExpectColumnProportionOfUniqueValuesToBeBetween", severity, {"column": key, "min_value": 1}, f"{key} is unique")
 
 
-def _only(spec: TableSpec, day: date | None) -> dict[str, Any]:
-    if day is None or spec.kind != "events":
+def _only(spec: TableSpec, day: date) -> dict[str, Any]:
+    if spec.kind != "events":
         return {}
     from great_expectations.expectations.row_conditions import Column
 

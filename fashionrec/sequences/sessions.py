@@ -7,16 +7,21 @@ in that order: each window below has the order of `_in_order` or none.
 from pyspark.sql import Column, DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as f
 
-# What an action shows of its item, from the version of its day; the price is that of the run date.
+# What an action shows of its item, from the version of its day; price and category are those of the run date.
 ITEM_COLUMNS = ("title", "brand", "colour", "size", "price", "attributes")
 _EVENT_COLUMNS = ("event_id", "user_id", "event_at", "action", "query", "item_id", "position", "marketplace")
 _MINUTE, _DAY = 60, 24 * 60 * 60
 
 
-def with_prices(versions: DataFrame, items: DataFrame) -> DataFrame:
-    """Return the rows of `item_versions` with the `price` that the item has in `items`, null where it has left the catalogue."""
-    prices = items.where("price IS NOT NULL").select("item_id", "price")
-    return versions.join(prices.hint("shuffle_hash"), "item_id", "left")
+def as_of_today(versions: DataFrame, items: DataFrame) -> DataFrame:
+    """Return the rows of `ingest.versions.intervals` with `price` and `category` as they stand in `items`.
+
+    Where an item has left the catalogue, the price is null and the category its own of the time. Of what is still on sale, a path belongs
+    to the category that its items are recommended in today: one that was renamed overnight would have no items.
+    """
+    today = items.select("item_id", "price", f.col("category").alias("_today"))
+    found = versions.join(today.hint("shuffle_hash"), "item_id", "left")
+    return found.withColumn("category", f.coalesce("_today", "category")).drop("_today")
 
 
 def describe_items(events: DataFrame, versions: DataFrame) -> DataFrame:
@@ -26,7 +31,7 @@ def describe_items(events: DataFrame, versions: DataFrame) -> DataFrame:
 
     Args:
         events: rows of the table `interactions`.
-        versions: rows of `with_prices`.
+        versions: rows of `as_of_today`.
     """
     described = versions.select(
         f.col("item_id").alias("_about"),

@@ -64,6 +64,8 @@ class Mlflow(Section):
 
 class Ingest(Section):
     lookback_days: NotNegative
+    catalog_warning_days: NotNegative
+    max_catalog_age_days: NotNegative
     max_quarantine_rate: Share
     near_duplicate_seconds: NotNegative
     max_text_length: Positive

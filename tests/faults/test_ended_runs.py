@@ -74,7 +74,7 @@ def day(spark, shop):
 
     def read() -> list[str]:
         frame = spark.read.format("delta").load(str(shop / "lake/interactions"))
-        return sorted(row.event_id for row in frame.where(f"event_date = '{RUN_DATE}'").collect())
+        return sorted(row.event_id for row in frame.where(f"arrival_date = '{RUN_DATE}'").collect())
 
     return read
 
@@ -88,7 +88,7 @@ def commits(root: Path) -> list[str]:
 
 
 def data_files(root: Path) -> set[Path]:
-    return set(root.glob("lake/interactions/event_date=*/*.parquet"))
+    return set(root.glob("lake/interactions/arrival_date=*/*.parquet"))
 
 
 def test_a_run_killed_while_it_publishes_leaves_the_day_as_it_was_and_a_rerun_gives_the_right_rows(shop, day):

@@ -6,12 +6,10 @@ from io import StringIO
 
 from rich.console import Console
 
-from fashionrec.lake.spec import table_spec
-from fashionrec.lake.tables import merge_history
 from fashionrec.pipeline.registry import step_named
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.workspace import Workspace
-from tests.builders import RUN_DATE, action, put, table_rows, workspace_in
+from tests.builders import RUN_DATE, action, put, put_versions, table_rows, workspace_in
 
 NOUNS, COLOURS = {"Bags": "tote", "Shoes": "boot"}, ("red", "blue", "green", "black")
 ITEMS = [
@@ -110,12 +108,8 @@ class World:
 
     def write_versions(self, items):
         """Write since when items are described as they are: since the first catalogue of all, a month ago."""
-        dates = {"valid_from": RUN_DATE - timedelta(days=30), "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
         kept = ("item_id", "title", "category", "colour")
-        rows = table_rows(
-            self.spark, "item_versions", *({**{name: item.get(name) for name in kept}, **dates, "valid_to": None} for item in items)
-        )
-        merge_history(rows, self.workspace().path("lake", "item_versions"), table_spec("item_versions"), {})
+        put_versions(self.workspace(), *({name: item.get(name) for name in kept} for item in items), since=RUN_DATE - timedelta(days=30))
 
     def step(self, name, *overrides):
         manifest = run_steps(self.workspace(*overrides), [step_named(name)], Console(file=StringIO()))

@@ -1,4 +1,4 @@
-"""Days run one by one give the tables of one backfill, and a day run twice changes nothing."""
+"""Days run in any order give the tables of one backfill, and a day run twice changes nothing."""
 
 import gzip
 import json
@@ -12,19 +12,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fashionrec.ingest.versions import intervals
 from fashionrec.lake.tables import table_version
 from fashionrec.pipeline.registry import step_named
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.step import StepRun
 from fashionrec.sources.world.shop import make_world
+from tests.builders import run_of, workspace_in
 from tests.conftest import RUN_DATE
 
-DAYS = [RUN_DATE - timedelta(days=back) for back in range(4, -1, -1)]
+DAYS = [RUN_DATE - timedelta(days=back) for back in range(9, -1, -1)]
 # Every other day a catalogue; on the days between, the one of before serves.
-CATALOGUES = DAYS[::2]
-INGEST = [step_named("ingest_catalog"), step_named("ingest_interactions")]
-SEQUENCES = [step_named("build_sequences")]
-TABLES = ("interactions", "quarantine", "items", "item_versions", "sequences")
+CATALOGUES = DAYS[::3]
+INGEST = ("ingest_catalog", "ingest_interactions")
+TABLES = ("interactions", "quarantine", "item_versions", "arrivals")
 
 
 def read_lines(folder: Path) -> list[str]:
@@ -81,43 +82,66 @@ def change_catalogue(root: Path) -> None:
     assert titles[0].keys() - titles[1].keys(), "no item went"
 
 
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    root = tmp_path / "one by one"
-    make_world(
-        root / "raw/interactions", root / "raw/catalog", end_date=RUN_DATE, days=len(DAYS), user_count=20, items_per_category=15, seed=7
-    )
-    disturb(root / "raw/interactions")
-    change_catalogue(root / "raw/catalog")
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("delivered") / "raw"
+    make_world(root / "interactions", root / "catalog", end_date=RUN_DATE, days=len(DAYS), user_count=12, items_per_category=8, seed=7)
+    disturb(root / "interactions")
+    change_catalogue(root / "catalog")
     return root
 
 
-def rows(run: StepRun, table: str, day: date) -> list[str]:
-    frame = run.spark.read.format("delta").load(run.workspace.path("lake", table))
-    frame = frame.where(frame.run_date == day) if "run_date" in frame.columns else frame
-    # The same files lie in another folder.
-    return sorted(json.dumps(row).replace("one%20by%20one", "at%20once") for row in map(str, frame.collect()))
+def run_day(spark, root: Path, day: date, *steps: str) -> StepRun:
+    # The first catalogues lack items, so their first days name more unknown ones than usual.
+    run = run_of(workspace_in(root, spark, "ingest.max_quarantine_rate=0.3", "quality.min_rows_rate=0", run_date=day))
+    run_steps(run.workspace, [step_named(name) for name in (*INGEST, *steps)], Console(quiet=True))
+    return run
 
 
-def test_days_one_by_one_give_the_tables_of_one_backfill_and_a_day_run_twice_changes_nothing(raw, make_run, tmp_path):
-    at_once = tmp_path / "at once"
-    shutil.copytree(raw, at_once)
+def rows(run: StepRun, table: str) -> list[str]:
+    """Return a table's rows of all days; the same files lie in another folder."""
+    frame = run.spark.read.format("delta").load(run.workspace.path("lake", table)).drop("file")
+    return sorted(map(str, frame.collect()))
 
-    def run_day(root: Path, day: date, *overrides: str, steps=INGEST) -> StepRun:
-        # The first catalogues lack items, so their first days reject more than usual.
-        run = make_run(f"paths.root={root}", "ingest.max_quarantine_rate=0.2", *overrides, run_date=day)
-        run_steps(run.workspace, steps, Console(quiet=True))
-        return run
 
-    for day in DAYS[:-1]:
-        run_day(raw, day)
-    daily = run_day(raw, RUN_DATE, steps=[*INGEST, *SEQUENCES])
-    backfill = run_day(at_once, RUN_DATE, f"ingest.lookback_days={len(DAYS) - 1}", steps=[*INGEST, *SEQUENCES])
-    kept = {table: rows(daily, table, RUN_DATE) for table in TABLES}
+def seen(run: StepRun) -> list[str]:
+    """Return what a run of its date sees of the events and of the catalogue's history."""
+    frames = (run.workspace.read("interactions"), intervals(run.workspace.read("item_versions")))
+    return sorted(str(row) for frame in frames for row in frame.collect())
+
+
+@pytest.fixture(scope="module")
+def backfill(spark, raw, tmp_path_factory) -> StepRun:
+    root = tmp_path_factory.mktemp("backfill")
+    shutil.copytree(raw, root / "raw")
+    return run_day(spark, root, RUN_DATE, "build_sequences")
+
+
+SHUFFLED = random.Random(3).sample(DAYS * 2, 2 * len(DAYS))
+
+
+@pytest.mark.parametrize("order", [DAYS, DAYS[::-1], SHUFFLED], ids=["in order", "in reverse", "shuffled, each twice"])
+def test_ten_days_in_any_order_give_the_tables_and_the_reads_of_one_backfill(spark, raw, backfill, tmp_path, order):
+    saw: dict[date, list[str]] = {}
+    for day in order:
+        # What has not been run has not been delivered yet, but for the catalogue that a run cannot do without.
+        for source, one in (("interactions", day), ("catalog", max(other for other in CATALOGUES if other <= day))):
+            shutil.copytree(raw / source / str(one), tmp_path / "raw" / source / str(one), dirs_exist_ok=True)
+        last = run_day(spark, tmp_path, day)
+        if order == DAYS:
+            saw[day] = seen(last)
     for table in TABLES:
-        assert kept[table] == rows(backfill, table, RUN_DATE), table
-        assert kept[table]
-    versions = {table: table_version(daily.spark, daily.workspace.path("lake", table)) for table in TABLES}
-    run_day(raw, RUN_DATE, steps=[*INGEST, *SEQUENCES])
-    assert {table: rows(daily, table, RUN_DATE) for table in TABLES} == kept
-    assert {table: table_version(daily.spark, daily.workspace.path("lake", table)) for table in TABLES} == versions
+        assert rows(last, table) == rows(backfill, table), table
+        assert rows(last, table)
+    for day, then in saw.items():
+        assert seen(run_of(workspace_in(tmp_path, spark, run_date=day))) == then, day
+
+
+def test_a_day_run_twice_changes_nothing(spark, backfill):
+    def state() -> dict[str, tuple[int, list[str]]]:
+        paths = {table: backfill.workspace.path("lake", table) for table in (*TABLES, "items", "sequences")}
+        return {table: (table_version(spark, path), rows(backfill, table)) for table, path in paths.items()}
+
+    before = state()
+    run_day(spark, Path(backfill.workspace.settings.paths.root), RUN_DATE, "build_sequences")
+    assert state() == before

@@ -34,7 +34,7 @@ def submit(environment: dict[str, str], root: Path, script: Path, *arguments: st
         [
             *(str(BIN / "spark-submit"), "--properties-file", str(ROOT / "conf/spark/local.conf"), str(script), *arguments),
             *("--run-date", str(RUN_DATE), "--conf", str(ROOT / "conf/test.yaml")),
-            *("--set", f"paths.root={root}", "--set", "ingest.lookback_days=10"),
+            *("--set", f"paths.root={root}"),
         ],
         env=environment,
         capture_output=True,

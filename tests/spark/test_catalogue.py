@@ -8,7 +8,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.retrieval.catalogue import purchases_by_category, rankable_items
 from fashionrec.retrieval.requests import COLUMNS, STATES, list_requests, read_requests
-from tests.builders import RUN_DATE, action, click, item, purchase, table_rows
+from tests.builders import RUN_DATE, action, click, interval_rows, item, purchase, table_rows
 from tests.unit.category_made import category
 
 EPOCH, FOREVER = date(1970, 1, 1), date(9999, 12, 31)
@@ -69,7 +69,7 @@ def ranked(spark):
     def make(family="", attributes=("colour", "fit"), items=ITEMS, versions=VERSIONS):
         return rankable_items(
             table_rows(spark, "items", *items),
-            table_rows(spark, "item_versions", *versions),
+            interval_rows(spark, *versions),
             snapshots,
             table_rows(spark, "interactions", *BOUGHT),
             run_date=RUN_DATE,

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fashionrec.characteristics.calendar import calendar_demand, calendar_rows, calendar_test
 from fashionrec.characteristics.figures import PAPER, comparison, full_months, queries, turnover, with_vertical
-from fashionrec.ingest.versions import item_versions
+from fashionrec.ingest.versions import DESCRIPTION, item_versions, touched_days
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.steps.characteristics import STEPS
@@ -17,7 +17,7 @@ from fashionrec.reports.characteristics import ratios
 from fashionrec.sources.importers.hm import import_files
 from fashionrec.sources.world.shop import make_table_1_world
 from fashionrec.sources.world.words import CATEGORIES, FASHION
-from tests.builders import click, purchase, search, table_rows
+from tests.builders import click, interval_rows, purchase, search
 from tests.conftest import RUN_DATE
 
 VERTICALS = {"toys": ["Toys"]}
@@ -30,8 +30,7 @@ def values(frame, *names):
 
 
 def versions(spark, *rows):
-    filled = [{"describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31), "category": "Bags", **row} for row in rows]
-    return table_rows(spark, "item_versions", *filled).transform(with_vertical, VERTICALS)
+    return interval_rows(spark, *({"category": "Bags", **row} for row in rows)).transform(with_vertical, VERTICALS)
 
 
 def events(spark, *rows):
@@ -189,7 +188,13 @@ def analysed(run):
     folder = run.workspace.path("raw_interactions")
     rows = (
         read.parquet(f"{folder}/*/*.parquet") if run.settings.paths.root.endswith("world") else read.json(f"{folder}/*/*.gz")
-    ).withColumns({"event_at": f.to_timestamp("event_at"), "event_date": f.to_date(f.to_timestamp("event_at"))})
+    ).withColumns(
+        {
+            "event_at": f.to_timestamp("event_at"),
+            "event_date": f.to_date(f.to_timestamp("event_at")),
+            "arrival_date": f.to_date(f.to_timestamp("event_at")),
+        }
+    )
     rows.coalesce(2).write.format("delta").save(run.workspace.path("lake", "interactions"))
     read = run.spark.read.schema(raw["catalog"])
     folder = run.workspace.path("raw_catalog")
@@ -197,8 +202,9 @@ def analysed(run):
     day = f.to_date(f.regexp_extract("_metadata.file_path", r"/(\d{4}-\d{2}-\d{2})/", 1))
     items = items.withColumns({"arrival_date": day, "first_available_date": f.to_date("first_available_date")})
     days = [row[0] for row in items.select("arrival_date").distinct().collect()]
-    known = table_rows(run.spark, "item_versions").limit(0)
-    item_versions(items, known, days=days).write.format("delta").save(run.workspace.path("lake", "item_versions"))
+    anew, places = touched_days(days, [])
+    states = items.select("item_id", *DESCRIPTION, "arrival_date")
+    item_versions(states, anew=anew, places=places).write.format("delta").save(run.workspace.path("lake", "item_versions"))
     run_steps(run.workspace, [STEP], Console(quiet=True))
     found = run.spark.read.format("delta").load(run.workspace.path("lake", "characteristics")).collect()
     page = (run.workspace.day_folder("reports") / "characteristics.html").read_text(encoding="utf-8")

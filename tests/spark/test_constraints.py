@@ -17,7 +17,8 @@ SPECS = {spec.table: spec for spec in table_specs() if spec.constraints}
 # Values with which a row is good, beyond those that its types give.
 GOOD = {
     "interactions": {"user_id": "0" * 64, "action": "click", "query": None, "position": 1, "sponsored": False},
-    "item_versions": {"valid_to": date(2026, 4, 1), "describes_to": date(9999, 12, 31)},
+    "item_versions": {"is_listed": True},
+    "arrivals": {"source": "catalog"},
     "quarantine": {"source": "catalog"},
     "sequences": {"split": "train", "split_by_time": "train", "horizon": "in_session"},
     "query_hits": {"match": "exact"},
@@ -35,8 +36,11 @@ BAD = {
     ("interactions", "date_of_time"): {"event_date": date(2026, 2, 1)},
     ("interactions", "sponsored_has_no_position"): {"sponsored": True},
     ("interactions", "user_is_pseudonym"): {"user_id": "jane.doe@example.com"},
-    ("item_versions", "title_not_blank"): {"title": " "},
-    ("item_versions", "intervals_run_forward"): {"valid_to": DAY},
+    ("interactions", "arrives_after_it_happens"): {"arrival_date": date(2026, 2, 28)},
+    ("item_versions", "listed_has_title_and_category"): {"title": " "},
+    ("item_versions", "unlisted_is_undescribed"): {"is_listed": False},
+    ("arrivals", "source_known"): {"source": "elsewhere"},
+    ("arrivals", "key_of_interactions"): {"source": "interactions", "key_fingerprint": None},
     ("quarantine", "source_known"): {"source": "elsewhere"},
     ("items", "title_not_blank"): {"title": "  "},
     ("items", "price_not_negative"): {"price": -1.0},

@@ -103,7 +103,7 @@ def test_no_id_of_a_deleted_user_outlives_him_in_the_log(spark, make_run, tmp_pa
     # Statistics keep the first 32 characters of a text.
     assert user[:24] not in kept
     assert device[:24] not in kept
-    assert not list(path.glob("event_date=*/*.parquet"))
+    assert not list(path.glob("arrival_date=*/*.parquet"))
 
 
 @pytest.mark.parametrize("spec", [s for s in table_specs() if any(c.pii for c in s.columns) and s.kind != "raw"], ids=lambda s: s.table)

@@ -1,7 +1,7 @@
 """Days are rebuilt from all that arrived for them, and no bad delivery changes or deletes one."""
 
-import shutil
 from datetime import date, timedelta
+from itertools import chain
 
 import pytest
 
@@ -36,11 +36,11 @@ def ingest(make_run):
 
 @pytest.fixture
 def days(make_run):
-    """Return a function that reads the table: the IDs of each day."""
+    """Return a function that reads the table as of a date: the IDs of each day."""
 
-    def days():
+    def days(run_date=RUN_DATE):
         found = {}
-        for row in make_run().read("interactions").orderBy("event_id").collect():
+        for row in make_run(run_date=run_date).read("interactions").orderBy("event_date", "event_id").collect():
             found.setdefault(str(row.event_date), []).append(row.event_id)
         return found
 
@@ -51,30 +51,105 @@ def at(day: date) -> str:
     return f"{day}T10:00:00Z"
 
 
-def test_a_late_event_reaches_its_own_day_and_a_rerun_gives_the_same_rows(raw, ingest, days):
+def before(days: int) -> date:
+    return RUN_DATE - timedelta(days=days)
+
+
+def test_a_late_event_is_kept_under_its_arrival_and_a_rerun_of_either_day_gives_the_same_rows(raw, ingest, days):
     deliver(raw, YESTERDAY, raw_event("a", event_at=at(YESTERDAY)))
     ingest(run_date=YESTERDAY)
     assert days() == {"2026-02-28": ["a"]}
     again, late = raw_event("b_again", event_at="2026-03-01T12:00:01Z"), raw_event("late", user_id="w", event_at=at(YESTERDAY))
-    deliver(raw, RUN_DATE, raw_event("b"), raw_event("b"), again, late, raw_event("odd", user_id="v", referrer="x"))
-    for _ in range(2):
-        run = ingest()
-        assert days() == {"2026-02-28": ["a", "late"], "2026-03-01": ["b", "odd"]}
-        assert run.figures == {"rows_in": 6, "quarantined": 0, "duplicate_count": 1, "near_duplicate_count": 1}
+    deliver(raw, RUN_DATE, raw_event("b"), raw_event("b"), again, late, raw_event("odd", user_id="v", item_id="unheard of", referrer="x"))
+    run = ingest("ingest.max_quarantine_rate=0.2")
+    counts = {"rows_in": 5, "quarantined": 0, "duplicate_count": 1, "near_duplicate_count": 1, "unknown_item_count": 1}
+    assert run.figures == {**counts, "days_taken": 1, "days_held_back": 0}
     assert "columns that the contract does not know were left out: referrer" in run.warnings
+    assert "1 clicks and purchases of items that no catalogue has held are kept: one that comes late describes them" in run.warnings
     assert any("demo's key, which everybody knows" in warning for warning in run.warnings)
+    for day in (RUN_DATE, YESTERDAY):
+        ingest("ingest.max_quarantine_rate=0.2", run_date=day)
+        assert days() == {"2026-02-28": ["a", "late"], "2026-03-01": ["b", "odd"]}
+        assert days(YESTERDAY) == {"2026-02-28": ["a"]}
+
+
+def test_days_that_the_lake_lacks_are_taken_in_and_those_that_nobody_delivered_are_named(raw, ingest, days):
+    for ago in (9, 8, 4, 3):
+        deliver(raw, before(ago), raw_event(str(ago), event_at=at(before(ago))))
+    ingest(run_date=before(9))
+    deliver(raw, RUN_DATE, raw_event("0"))
+    run = ingest()
+    assert [*chain(*days().values())] == ["9", "8", "4", "3", "0"]
+    assert (run.figures["days_taken"], run.figures["days_missing"]) == (4, 5)
+    assert (
+        "nothing has arrived of 2026-02-22 to 2026-02-24, 2026-02-27 to 2026-02-28; deliver it, and the next run takes it in"
+        in run.warnings
+    )
+
+
+def test_the_first_arrival_of_an_event_stays_whatever_day_is_run_first(raw, ingest, days, make_run):
+    event = raw_event("a", event_at=f"{before(3)}T23:50:00Z")
+    deliver(raw, before(1), event, raw_event("other", user_id="v", event_at=at(before(1))))
+    ingest(run_date=before(1))
+    assert days(before(1)) == {str(before(3)): ["a"], str(before(1)): ["other"]}
+    # Its folder comes late; another event has the same ID.
+    deliver(raw, before(2), event, raw_event("b", user_id="w", event_at=at(before(2))))
+    deliver(raw, RUN_DATE, raw_event("b", user_id="x"), *(raw_event(name, user_id=name) for name in map(str, range(20))))
+    ingest()
+    table = make_run().read("interactions").where("event_id IN ('a', 'b')")
+    assert sorted((row.event_id, row.arrival_date) for row in table.collect()) == [("a", before(2)), ("b", before(2))]
+    (row,) = make_run().read("quarantine").collect()
+    assert (row.reason, row.arrival_date) == ("conflicting_id", RUN_DATE)
+    # What the older day no longer holds, the later one still does.
+    deliver(raw, before(2), raw_event("c", user_id="w", event_at=at(before(2))))
+    ingest(run_date=before(2))
+    table = make_run().read("interactions").where("event_id IN ('a', 'b', 'c')")
+    found = [("a", before(1)), ("b", RUN_DATE), ("c", before(2))]
+    assert sorted((row.event_id, row.arrival_date) for row in table.collect()) == found
+    assert make_run().read("quarantine").count() == 0
+
+
+def test_another_key_stops_the_run(raw, ingest, tmp_path):
+    deliver(raw, RUN_DATE, raw_event("a"))
+    ingest()
+    (tmp_path / "other.key").write_text("0123456789abcdef0123456789abcdef")
+    with pytest.raises(KeyMissingError, match="what arrived on 2026-03-01 has pseudonyms of another key"):
+        ingest(f"ingest.user_key_file={tmp_path / 'other.key'}")
+
+
+def test_the_limit_is_each_days_own_and_an_earlier_day_that_breaks_it_waits(raw, ingest, days, make_run):
+    def some(day, good, bad):
+        rows = [raw_event(f"{day} {n}", user_id=str(n), event_at=at(day)) for n in range(good)]
+        return deliver(raw, day, *rows, *["{"] * bad)
+
+    for ago in (4, 3, 2):
+        some(before(ago), 100, 0)
+    some(YESTERDAY, 80, 20)
+    some(RUN_DATE, 100, 1)
+    run = ingest()
+    assert len(days()) == 4
+    assert str(YESTERDAY) not in days()
+    (line,) = (line for line in run.warnings if "not taken in" in line)
+    assert line.startswith("what arrived on 2026-02-28 was not taken in and will be tried again: 20.0% of 100 rows rejected, more than")
+    assert make_run().read("quarantine").count() == 21
+    some(RUN_DATE, 81, 19)
+    with pytest.raises(RawError, match=r"^interactions of 2026-03-01: 19\.0% of 100 rows rejected"):
+        ingest()
+    # Accepted once, a day is not judged again by the runs of others.
+    ingest("ingest.max_quarantine_rate=0.2", "quality.min_rows_rate=0")
+    some(RUN_DATE, 100, 0)
+    assert ingest().figures["days_taken"] == 1
+    assert [len(ids) for ids in days().values()] == [100, 100, 100, 80, 100]
 
 
 def test_too_many_rejected_rows_are_shown_in_quarantine_and_leave_the_table_as_it_was(raw, ingest, days, make_run):
     deliver(raw, RUN_DATE, *(raw_event(str(number), user_id=str(number)) for number in range(9)), "{")
-    with pytest.raises(
-        RawError, match=r"interactions: 10\.0% of 10 rows rejected, more than ingest.max_quarantine_rate 5\.0%: malformed 1\."
-    ):
+    with pytest.raises(RawError, match=r"10\.0% of 10 rows rejected, more than ingest.max_quarantine_rate 5\.0%: malformed 1\."):
         ingest()
     (row,) = make_run().read("quarantine").collect()
     assert (row.arrival_date, row.source, row.reason, row.raw) == (RUN_DATE, "interactions", "malformed", "{")
     run = ingest("ingest.max_quarantine_rate=0.1")
-    assert run.figures == {"rows_in": 10, "quarantined": 1, "duplicate_count": 0, "near_duplicate_count": 0}
+    assert (run.figures["rows_in"], run.figures["quarantined"]) == (10, 1)
     assert "quarantine: malformed 1" in run.warnings
     deliver(raw, RUN_DATE, "{", "{")
     with pytest.raises(RawError, match=r"100\.0% of 2 rows"):
@@ -93,28 +168,15 @@ def test_no_raw_folder_at_all_is_named(ingest):
         ingest()
 
 
-def test_an_empty_day_is_an_error_and_a_silent_one_before_it_is_left_as_it_was(raw, ingest, days):
-    deliver(raw, YESTERDAY, raw_event("a", event_at=at(YESTERDAY)))
+def test_a_run_on_an_empty_day_is_an_error_and_an_empty_day_before_it_has_arrived(raw, ingest, days):
+    deliver(raw, YESTERDAY)  # a file of 0 bytes
     deliver(raw, RUN_DATE, raw_event("b"))
-    ingest()
-    deliver(raw, YESTERDAY)  # the file has 0 bytes now
     run = ingest()
-    assert "no valid event in 2026-02-28: these days of the table are as they were" in run.warnings
+    assert (run.figures["days_taken"], "days_missing" in run.figures) == (2, False)
     deliver(raw, RUN_DATE)
-    with pytest.raises(RawError, match=r"raw/interactions/2026-03-01: empty day"):
+    with pytest.raises(RawError, match="interactions of 2026-03-01: empty day"):
         ingest()
-    assert days() == {"2026-02-28": ["a"], "2026-03-01": ["b"]}
-
-
-def test_late_events_join_a_day_whose_folder_is_gone_instead_of_replacing_it(raw, ingest, days):
-    deliver(raw, YESTERDAY, raw_event("a", event_at=at(YESTERDAY)), raw_event("a2", user_id="v", event_at=at(YESTERDAY)))
-    ingest(run_date=YESTERDAY)
-    shutil.rmtree(raw / str(YESTERDAY))
-    late = [raw_event("a2", event_at=at(YESTERDAY), item_id="new"), raw_event("late", user_id="w", event_at=at(YESTERDAY))]
-    deliver(raw, RUN_DATE, raw_event("b"), *late)
-    for _ in range(2):
-        ingest("quality.min_rows_rate=0")
-        assert days() == {"2026-02-28": ["a", "a2", "late"], "2026-03-01": ["b"]}
+    assert days() == {"2026-03-01": ["b"]}
 
 
 def test_without_a_key_nothing_is_read(raw, ingest, monkeypatch):

@@ -1,11 +1,13 @@
 """The catalogue's history: which description of an item held when."""
 
 from datetime import date
+from functools import reduce
 
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from fashionrec.ingest.versions import DESCRIPTION, item_versions
+from fashionrec.ingest.versions import DESCRIPTION, intervals, item_versions, listed_on, touched_days
 from tests.builders import item, table_rows
 
 DAYS = [date(2026, 2, day) for day in (1, 8, 15, 22)]
@@ -14,21 +16,22 @@ ALWAYS, FOREVER = date(1970, 1, 1), date(9999, 12, 31)
 
 @pytest.fixture
 def fold(spark):
-    """Return a function from {day: items} and the rows so far to the table's rows."""
+    """Return a function from {day: items} and the table's rows so far to its rows after these catalogues."""
 
     def run(catalogues, known=None):
         frames = [table_rows(spark, "items", *rows).withColumn("arrival_date", f.lit(day)) for day, rows in catalogues.items() if rows]
-        snapshots = frames[0]
-        for frame in frames[1:]:
-            snapshots = snapshots.union(frame)
         known = table_rows(spark, "item_versions").limit(0) if known is None else known
-        return item_versions(snapshots.select("item_id", *DESCRIPTION, "arrival_date"), known, days=list(catalogues))
+        anew, places = touched_days(catalogues, {row.arrival_date for row in known.select("arrival_date").distinct().collect()})
+        states = [frame.select("item_id", *DESCRIPTION, "arrival_date") for frame in frames]
+        states += [listed_on(known, day) for day in places.keys() - catalogues.keys()]
+        rows = item_versions(reduce(DataFrame.unionByName, states), anew=anew, places=places)
+        return known.where(~f.col("arrival_date").isin(*anew)).unionByName(rows).localCheckpoint()
 
     return run
 
 
 def told(frame):
-    rows = frame.orderBy("item_id", "valid_from").collect()
+    rows = intervals(frame).orderBy("item_id", "valid_from").collect()
     return [(row.item_id, row.title, row.valid_from, row.valid_to, row.describes_from, row.describes_to) for row in rows]
 
 
@@ -53,13 +56,23 @@ def test_a_change_a_gap_and_a_return_each_end_or_begin_an_interval_and_the_order
     assert told(fold(STORY)) == TOLD
 
 
-@pytest.mark.parametrize("overlap", [0, 1])
-def test_catalogues_one_by_one_tell_the_same_history_as_all_at_once(fold, overlap):
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [0, 0, 1, 3, 2, 1, 3]])
+def test_catalogues_in_any_order_and_again_tell_the_same_history_as_all_at_once(fold, order):
     known = None
-    for place in range(len(DAYS)):
-        window = DAYS[max(0, place - overlap) : place + 1]
-        known = fold({day: STORY[day] for day in window}, known).localCheckpoint()
+    for place in order:
+        known = fold({DAYS[place]: STORY[DAYS[place]]}, known)
     assert told(known) == TOLD
+
+
+def test_what_is_known_on_a_day_is_what_was_known_then(fold):
+    whole = fold(STORY)
+    for place, day in enumerate(DAYS):
+        assert told(whole.where(f.col("arrival_date") <= f.lit(day))) == told(fold({one: STORY[one] for one in DAYS[: place + 1]}))
+
+
+def test_a_corrected_catalogue_changes_its_own_day_and_loses_nothing_of_later_ones(fold):
+    corrected = {**STORY, DAYS[1]: [item("a", title="Warm coat"), item("b"), item("c", attributes={"x": "1"})]}
+    assert told(fold({DAYS[1]: corrected[DAYS[1]]}, fold(STORY))) == told(fold(corrected))
 
 
 def test_prices_and_stock_make_no_version(fold):
@@ -68,5 +81,5 @@ def test_prices_and_stock_make_no_version(fold):
 
 
 def test_running_the_newest_catalogue_again_tells_nothing_new(fold):
-    known = fold(STORY).localCheckpoint()
+    known = fold(STORY)
     assert told(fold({day: STORY[day] for day in DAYS[2:]}, known)) == TOLD

@@ -1,7 +1,7 @@
 """Each raw row is valid or has the reason why not; none is lost, and no user's ID gets through."""
 
 import json
-from datetime import date, timedelta
+from datetime import date
 
 import pytest
 
@@ -10,11 +10,12 @@ from fashionrec.ingest.pseudonyms import pseudonym
 from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.lake.spec import table_spec
 from fashionrec.sources.files import raw_days, raw_files, read_raw, readable_files
+from tests.builders import table_rows
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, deliver_bytes, raw_event
 
 KEY = b"a key of the tests, long enough"
-WINDOW = {"first_day": RUN_DATE - timedelta(days=3), "lookback_days": 3, "max_text_length": 40}
+WINDOW = {"lookback_days": 3, "max_text_length": 40}
 
 
 @pytest.fixture
@@ -33,9 +34,10 @@ def judge(spark, read):
     """Return a function that judges all that was delivered, by itself and against the others."""
 
     def judge(days=None, **window):
-        known = spark.createDataFrame([("i",), ("1",), ("2",)], "item_id string")
         rows = judge_interactions(read(days).frame, key=KEY, **(WINDOW | window)).persist()
-        return with_verdicts(rows, verdicts_among(rows, known, near_duplicate_seconds=2), reasons=REASONS, columns=COLUMNS)
+        nothing = table_rows(spark, "interactions")
+        among = verdicts_among(rows, nothing, near_duplicate_seconds=2, lookback_days=(WINDOW | window)["lookback_days"])
+        return with_verdicts(rows, among, reasons=REASONS, columns=COLUMNS)
 
     return judge
 
@@ -77,7 +79,6 @@ REJECTED = {
     "itemless": ("item_action_without_item", {"action": "purchase", "item_id": ""}),
     "above_the_top": ("bad_position", {"position": 0}),
     "replaced": ("bad_encoding", {"action": "search", "query": "caf\ufffd", "item_id": None}),
-    "stranger": ("unknown_item", {"item_id": "never_heard_of"}),
 }
 MALFORMED = [
     "{",
@@ -94,8 +95,11 @@ MALFORMED = [
 
 def test_every_bad_row_has_its_reason_its_text_and_its_file(tmp_path, judged):
     deliver(tmp_path, RUN_DATE, *MALFORMED, *(raw_event(name, **fields) for name, (_, fields) in REJECTED.items()), raw_event("good"))
+    deliver(tmp_path, RUN_DATE, raw_event("good", item_id="another"), name="later.jsonl")
     rows = judged()
-    assert {row.event_id: row.reason for row in rows if row.reason != "malformed"} == {
+    (conflict,) = (row for row in rows if row.reason == "conflicting_id")
+    assert conflict.event_id == "good"
+    assert {row.event_id: row.reason for row in rows if row.reason not in ("malformed", "conflicting_id")} == {
         "good": None,
         **{name: reason for name, (reason, _) in REJECTED.items()},
     }
@@ -103,6 +107,7 @@ def test_every_bad_row_has_its_reason_its_text_and_its_file(tmp_path, judged):
     hidden = pseudonym(KEY, "u")
     expected = [line.replace('"user_id": "u"', f'"user_id":"{hidden}"') for line in MALFORMED]
     assert sorted(row.raw for row in rows if row.reason == "malformed") == sorted(expected)
+    assert json.loads(conflict.raw)["item_id"] == conflict.item_id
     assert {row.file.rsplit("/", 2)[1] for row in rows} == {str(RUN_DATE)}
     assert all(bool(row.raw) == bool(row.reason) for row in rows)
 
@@ -113,7 +118,7 @@ def test_no_users_or_devices_id_gets_through_in_any_column_or_rejected_text(tmp_
         tmp_path,
         RUN_DATE,
         raw_event("good", **secret),
-        raw_event("stranger", item_id="gone", **secret),
+        raw_event("good", item_id="gone", **secret),
         raw_event("bad", position=-1, **secret),
         raw_event("other_name", user_id=None, userId="phone-of-ann", Customer_ID=["phone-of-ann"], device_id="x"),
         json.dumps(raw_event("cut", **secret))[:-3],
@@ -127,7 +132,7 @@ def test_no_users_or_devices_id_gets_through_in_any_column_or_rejected_text(tmp_
     assert len(rows) == 9
     for row in rows:
         assert "ann" not in str(row).lower(), row
-    good = next(row for row in rows if row.event_id == "good")
+    good = next(row for row in rows if not row.reason)
     assert (good.user_id, good.device_id) == (pseudonym(KEY, secret["user_id"]), pseudonym(KEY, secret["device_id"]))
     by_id = {row.event_id: row.raw for row in rows}
     assert json.loads(by_id["bad"])["user_id"] == pseudonym(KEY, secret["user_id"])
@@ -164,39 +169,10 @@ def test_times_with_any_offset_become_utc(tmp_path, judge):
     assert [row.event_date for row in rows] == [date(2026, 2, 28), date(2026, 3, 1), date(2026, 3, 1)]
 
 
-def test_a_late_event_is_valid_within_the_lookback_of_its_arrival_and_left_to_earlier_runs_before_the_window(tmp_path, judged):
-    deliver(
-        tmp_path, "2026-03-01", raw_event("three_days", event_at="2026-02-26T08:00:00Z"), raw_event("four", event_at="2026-02-25T08:00:00Z")
-    )
-    # The run of 26 February has put this one in its day; each later run reads the folder again.
-    settled = {"event_at": "2026-02-25T08:00:00Z"}
-    deliver(tmp_path, "2026-02-26", raw_event("settled", **settled), raw_event("odd", item_id="gone", **settled))
-    assert reasons(judged()) == {"three_days": None, "four": "too_late", "settled": "before_window", "odd": "unknown_item"}
-
-
-def test_days_one_by_one_and_all_at_once_give_the_same_events_and_the_same_quarantine(tmp_path, judged):
-    days = [RUN_DATE - timedelta(days=back) for back in (2, 1, 0)]
-    for number, day in enumerate(days):
-        events = [raw_event(f"{day}{user}", user_id=user, event_at=f"{day}T10:00:00Z") for user in "uvw"]
-        again = raw_event(f"again{number}", event_at=f"{day}T10:00:01Z")
-        late = raw_event(f"late{number}", user_id="x", event_at=f"{day - timedelta(days=1)}T10:00:00Z")
-        odd = raw_event(f"odd{number}", item_id="gone", event_at=f"{day}T12:00:00Z")
-        deliver(tmp_path, day, *events, again, events[0], late, "{", odd)
-
-    def tables(windows):
-        """Replace days of events and arrival days of quarantine, window by window, as the step does."""
-        events, quarantine = {}, {}
-        for window in windows:
-            rows = judged(days=window, first_day=min(window), lookback_days=1)
-            valid = [row for row in rows if not row.reason]
-            events |= {day: [str(row) for row in valid if row.event_date == day] for day in {row.event_date for row in valid}}
-            quarantine |= {day: [str(row) for row in rows if row.arrival_date == day and row.reason in REASONS] for day in window}
-        return events, quarantine
-
-    one_by_one = tables([days[:1], days[:2], days[1:]])
-    assert one_by_one == tables([days])
-    assert [len(rows) for rows in one_by_one[1].values()] == [2, 2, 2]
-    assert [len(rows) for rows in one_by_one[0].values()] == [4, 4, 3]
+def test_a_late_event_is_valid_within_the_lookback_of_its_arrival(tmp_path, judged):
+    for number, name in ((26, "three_days"), (25, "four")):
+        deliver(tmp_path, "2026-03-01", raw_event(name, event_at=f"2026-02-{number}T08:00:00Z"), name=f"{name}.jsonl")
+    assert reasons(judged()) == {"three_days": None, "four": "too_late"}
 
 
 def test_of_copies_the_same_one_stays_whatever_file_it_lies_in(tmp_path, judged):
@@ -206,7 +182,7 @@ def test_of_copies_the_same_one_stays_whatever_file_it_lies_in(tmp_path, judged)
         for name, row in zip(("x.jsonl", "y.jsonl"), order, strict=True):
             deliver(tmp_path, RUN_DATE, row, name=name)
         rows = judged()
-        assert sorted(row.reason or "" for row in rows) == ["", "duplicate"]
+        assert sorted(row.reason or "" for row in rows) == ["", "conflicting_id"]
         kept.add(next(row.item_id for row in rows if not row.reason))
     assert len(kept) == 1
 
@@ -217,12 +193,8 @@ def test_of_copies_with_different_times_the_first_stays(tmp_path, judged):
 
 
 def test_a_rejected_copy_does_not_take_the_place_of_a_good_one(tmp_path, judged):
-    deliver(tmp_path, RUN_DATE, raw_event("a", item_id=None), raw_event("a", item_id="gone"), raw_event("a", item_id="1"))
-    assert sorted((row.item_id or "", row.reason) for row in judged()) == [
-        ("", "item_action_without_item"),
-        ("1", None),
-        ("gone", "unknown_item"),
-    ]
+    deliver(tmp_path, RUN_DATE, raw_event("a", item_id=None), raw_event("a", item_id="1"))
+    assert sorted((row.item_id or "", row.reason) for row in judged()) == [("", "item_action_without_item"), ("1", None)]
 
 
 def test_the_same_action_again_within_seconds_counts_once_and_each_gap_is_measured_from_the_one_before(tmp_path, judged):
@@ -244,10 +216,10 @@ def test_the_same_action_again_within_seconds_counts_once_and_each_gap_is_measur
         raw_event("words", event_at=at(1), query="Red  Dress", **search),
         raw_event("same_words", event_at=at(2), query=" red dress", **search),
         raw_event("other_words", event_at=at(2), query="red dresses", **search),
-        # Each day's table holds what that day's events say: a run may not have read the day before.
-        raw_event("before_midnight", user_id="m", event_at="2026-02-28T23:59:59Z"),
-        raw_event("after_midnight", user_id="m", event_at="2026-03-01T00:00:00Z"),
     )
+    # A day's arrivals are judged alike whatever other days a run reads.
+    deliver(tmp_path, "2026-02-28", raw_event("before_midnight", user_id="m", event_at="2026-02-28T23:59:59Z"))
+    deliver(tmp_path, RUN_DATE, raw_event("after_midnight", user_id="m", event_at="2026-03-01T00:00:00Z"), name="midnight.jsonl")
     rows = judged()
     assert {row.event_id for row in rows if row.reason == "near_duplicate"} == {"chain2.5", "chain4.5", "copy2", "same_words"}
     assert [row.event_id for row in rows if row.reason == "duplicate"] == ["copy"]

@@ -52,12 +52,19 @@ def monitored_run(spark, make_run):
     days = {RUN_DATE: 2, YESTERDAY: 1}
     events = [event(f"{day}-{n}", day, item_id="i") for day, count in days.items() for n in range(count)]
     put(run.workspace, "interactions", table_rows(spark, "interactions", *events), days=list(days))
+    arrived = [date(2026, 2, 25), date(2026, 2, 27), RUN_DATE]
+    put(
+        run.workspace,
+        "arrivals",
+        table_rows(spark, "arrivals", *({"arrival_date": day} for day in arrived), source="interactions", key_fingerprint="k"),
+        days=arrived,
+    )
     put(run.workspace, "items", table_rows(spark, "items", *({"item_id": i} for i in "ijkl")))
     long_ago = date(2026, 1, 1)
     rejected = [
         {"arrival_date": day, "source": source} for day in (RUN_DATE, long_ago, YESTERDAY) for source in ("interactions", "catalog")
     ]
-    # Of the window: one of today, one of yesterday. Of today's catalogue: none.
+    # Of today's catalogue: none.
     rejected = [row for row in rejected if row != {"arrival_date": RUN_DATE, "source": "catalog"}]
     put(run.workspace, "quarantine", table_rows(spark, "quarantine", *rejected, reason="no_user"), days=[RUN_DATE, long_ago, YESTERDAY])
     put(
@@ -109,10 +116,13 @@ def test_monitor_sets_the_day_beside_the_newest_earlier_one_and_writes_the_repor
     assert found["generations", "malformed_answer_rate"] == (0.5, 0.1)
     assert found["recommendations", "fallback_rate"] == (0.25, None)
     assert found["quarantine", ROW_COUNT] == (1, None)
-    assert found["interactions", "quarantine_rate"] == (0.4, None), "two rejected beside three kept; January is not in the window"
+    assert found["interactions", "quarantine_rate"] == (1 / 3, None), "one rejected beside two kept, of what arrived today"
     assert found["items", "quarantine_rate"] == (0, None)
     assert ("query_hits", "memory_none_rate") not in found, "a share of no rows is no figure"
-    assert monitored_run.warnings == ["generations: malformed_answer_rate 0.5, was 0.1 on 2026-02-28"]
+    assert monitored_run.warnings == [
+        "interactions: nothing has arrived of 2026-02-26, 2026-02-28",
+        "generations: malformed_answer_rate 0.5, was 0.1 on 2026-02-28",
+    ]
     page = (tmp_path / "reports/2026-03-01/report.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "asked the evening before (12.5% to 50.0%); best single list 12.5%" in page

@@ -9,7 +9,7 @@ import pytest
 from fashionrec.memory import attribute_queries, build_query_products, catalogue, exposures, results_without_item
 from fashionrec.memory.normalise import normalise_query, normalise_text
 from fashionrec.sequences import sessionize
-from tests.builders import click, item, purchase, search, table_rows
+from tests.builders import click, interval_rows, item, purchase, search, table_rows
 from tests.conftest import RUN_DATE
 
 GRID = {"run_date": RUN_DATE, "as_of_every_days": 7, "half_life_days": 10}
@@ -41,7 +41,7 @@ def shown(spark, sessions):
     """Return a function from events to their exposures."""
 
     def make(*events, versions=VERSIONS):
-        described = catalogue(table_rows(spark, "item_versions", *versions), table_rows(spark, "items", *ITEMS))
+        described = catalogue(interval_rows(spark, *versions), table_rows(spark, "items", *ITEMS))
         return exposures(sessions(*events), described, **GRID)
 
     return make

@@ -1,13 +1,11 @@
 """The steps from interactions to sequences, memory and answers, as a run runs them."""
 
-from datetime import date
-
 import pytest
 from rich.console import Console
 
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.steps import memory, sequences
-from tests.builders import click, item, purchase, put, search, table_rows
+from tests.builders import click, item, purchase, put, put_versions, search, table_rows
 
 STEPS = [*sequences.STEPS, *memory.STEPS]
 TABLES = ("sequences", "query_products", "query_hits")
@@ -19,9 +17,7 @@ def given(run, *events):
     rows = [{**event, "user_id": event["user_id"].ljust(64, "0"), "sponsored": False} for event in events]
     put(run.workspace, "interactions", table_rows(run.spark, "interactions", *rows), days=days)
     put(run.workspace, "items", table_rows(run.spark, "items", *(item(name) for name in "abcdefgh")))
-    ever = {"valid_from": date(2025, 1, 1), "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
-    versions = table_rows(run.spark, "item_versions", *(item(name, **ever) for name in "abcdefgh"))
-    put(run.workspace, "item_versions", versions, days=[ever["valid_from"]])
+    put_versions(run.workspace, *(item(name) for name in "abcdefgh"))
 
 
 def run_all(run):

@@ -7,8 +7,8 @@ import pytest
 from pyspark.sql import Observation
 
 from fashionrec.embeddings.examples import training_inputs
-from fashionrec.sequences import attribute_searches, build_examples, describe_items, left_out, sessionize, set_robots_aside, with_prices
-from tests.builders import click, item, purchase, search, table_rows
+from fashionrec.sequences import as_of_today, attribute_searches, build_examples, describe_items, left_out, sessionize, set_robots_aside
+from tests.builders import click, interval_rows, item, purchase, search, table_rows
 from tests.conftest import RUN_DATE
 
 ALWAYS = {"describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
@@ -19,7 +19,8 @@ ITEMS = [item(name) for name in "abcdefghijklmnopq"] + [item("shoe", category="F
 def attributed(spark):
     def make(*events, items=ITEMS):
         versions = [{**ALWAYS, **{name: value for name, value in one.items() if name != "price"}} for one in items]
-        priced = with_prices(table_rows(spark, "item_versions", *versions), table_rows(spark, "items", *items))
+        newest = {one["item_id"]: one for one in items}  # of an item's descriptions, the last is today's
+        priced = as_of_today(interval_rows(spark, *versions), table_rows(spark, "items", *newest.values()))
         frame = describe_items(table_rows(spark, "interactions", *events), priced)
         return frame.transform(sessionize, gap_minutes=30).transform(attribute_searches)
 
@@ -201,7 +202,7 @@ def test_immediate_repeats_collapse_also_where_removed_clicks_stood_between(exam
     assert words(found["score"][0]) == ["s:red dress", "c:a", "c:b", "c:a", "p:b"]
 
 
-def test_an_action_shows_its_item_as_it_was_that_day_and_at_the_price_of_the_run_date(examples):
+def test_an_action_shows_its_item_as_it_was_that_day_at_the_price_and_in_the_category_of_the_run_date(examples):
     changed = date(2026, 2, 10)
     found = examples(
         click("2026-02-01 10:00", "coat"),
@@ -215,10 +216,10 @@ def test_an_action_shows_its_item_as_it_was_that_day_and_at_the_price_of_the_run
             item("coat", title="Warm coat", category="Clothing", price=9.5, describes_from=changed),
         ],
     )
-    (shoes,) = (row for row in found["score"] if row.category == "Footwear")
-    (clothes,) = (row for row in found["score"] if row.category == "Clothing")
-    assert [(step.title, step.price) for step in shoes.actions] == [("Coat", 9.5)]
-    assert [step.title for step in clothes.actions] == ["Warm coat", "Item a", "Warm coat", "Item b"]
+    (clothes,) = found["score"]
+    assert clothes.category == "Clothing"
+    assert [step.title for step in clothes.actions] == ["Coat", "Item a", "Warm coat", "Item b"]
+    assert {step.price for step in clothes.actions if step.item_id == "coat"} == {9.5}
     assert [row.target_title for row in found["test"]] == ["Warm coat"]
 
 

@@ -18,8 +18,7 @@ def test_keys_and_partitions_are_columns_and_every_column_is_described(spec):
     names = {column.name for column in spec.columns}
     assert {*spec.primary_key, *spec.partitioned_by} <= names
     assert all(column.description for column in spec.columns)
-    # A history is no table of days: any of its rows may change with a day.
-    assert spec.kind in ("raw", "history") or spec.day_column in spec.partitioned_by
+    assert spec.kind == "raw" or spec.day_column in spec.partitioned_by
 
 
 def test_nested_types_become_spark_types():

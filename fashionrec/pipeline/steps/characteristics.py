@@ -3,6 +3,7 @@
 from pyspark.sql import functions as f
 
 from fashionrec.characteristics import calendar, figures
+from fashionrec.ingest.versions import intervals
 from fashionrec.memory.normalise import normalise_query
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.steps.sequences import attributed_events
@@ -12,7 +13,7 @@ from fashionrec.reports.characteristics import write_characteristics
 def analyze_characteristics(run: StepRun) -> None:
     """Compute the paper's four characteristics of fashion shopping from what the shop logged, and write them as a page for marketers."""
     settings = run.settings.evaluate
-    versions = run.read("item_versions").transform(figures.with_vertical, settings.verticals)
+    versions = intervals(run.read("item_versions")).transform(figures.with_vertical, settings.verticals)
     described = versions.withColumn("price", f.lit(None).cast("double"))  # what an item costs today plays no part here
     events = attributed_events(run.read("interactions"), described, settings=run.settings.sequences)
     events = events.withColumn("query", normalise_query(f.col("query"))).transform(figures.with_vertical, settings.verticals).persist()

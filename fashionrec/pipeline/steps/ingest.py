@@ -1,6 +1,6 @@
-"""Raw logs and catalogues become tables; what is rejected goes to quarantine, and too much of it stops the run."""
+"""Raw logs and catalogues become tables, day of arrival by day; what is rejected goes to quarantine, too much of it stops the run."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -11,10 +11,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.ingest import catalog, interactions
-from fashionrec.ingest.pseudonyms import is_demo_key, load_key
+from fashionrec.ingest.arrivals import listed, missing_days
+from fashionrec.ingest.pseudonyms import KeyMissingError, is_demo_key, key_fingerprint, load_key
 from fashionrec.ingest.verdicts import with_verdicts
-from fashionrec.ingest.versions import item_versions
-from fashionrec.lake.spec import TableSpec, table_spec
+from fashionrec.ingest.versions import DESCRIPTION, item_versions, listed_on, touched_days
+from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.sources.columns import RawError, common_faults
 from fashionrec.sources.files import RawRows, raw_days, raw_files, read_raw, readable_files
@@ -24,60 +25,147 @@ _FILE_REASONS = ("malformed", "missing_field", "bad_time")
 _FEWEST_ROWS, _MOST_FILES = 10, 20
 
 
+class _Source(NamedTuple):
+    """What differs between the two sources of raw rows: the name in `quarantine` and `arrivals`, and what the ingest stage says of it."""
+
+    name: str
+    reasons: Collection[str]
+    copies: Sequence[str]
+    columns: Sequence[str]
+    marks: Sequence[str] = ()
+
+
+_INTERACTIONS = _Source(
+    "interactions",
+    interactions.REASONS,
+    (interactions.DUPLICATE, interactions.NEAR_DUPLICATE),
+    interactions.COLUMNS,
+    interactions.MARKS,
+)
+_CATALOG = _Source("catalog", catalog.REASONS, (catalog.DUPLICATE,), catalog.COLUMNS)
+
+
 def ingest_interactions(run: StepRun) -> None:
-    """Rebuild the days of the lookback window from all arrival folders of that window, so that late events reach their own day."""
-    key = _key(run)
-    options = run.settings.ingest
-    first_day = run.run_date - timedelta(days=options.lookback_days)
-    root = run.workspace.path("raw_interactions")
+    """Take in the run date's arrivals and those of earlier days that the lake lacks; what arrived on other days stays as it is."""
+    key, root = _key(run), run.workspace.path("raw_interactions")
     delivered = raw_days(run.spark, root)
     if run.run_date not in delivered:
         raise RawError(
             f"{root}/{run.run_date}: no such folder (newest: {max(delivered, default='none')}); deliver it or run another --run-date"
         )
-    folders = [day for day in delivered if first_day <= day <= run.run_date]
-    known_items = run.read("item_versions").select("item_id")
-    spec = table_spec("raw_interactions")
-    files = raw_files(run.spark, root, folders)
-    raw = read_raw(run.spark, files, spec)
+    taken = _taken(run, "interactions", key_fingerprint(key))
+    days = {run.run_date, *(day for day in delivered if day < run.run_date and day not in taken)}
+    held: dict[date, str] = {}
+    while True:
+        unfit, again = _take_interactions(run, sorted(days), taken - days, key)
+        if not unfit and not again:
+            break
+        # Nothing was written. A day that is not fit holds no first copy of an event; a copy gives way to what arrived before it.
+        held |= unfit
+        if gone := again - set(delivered):
+            raise RawError(
+                f"{root}: {listed(gone)} hold copies of what arrived before only now, and their folders are gone; bring them back"
+            )
+        days = (days | again) - held.keys()
+    run.warnings += [f"what arrived on {day} was not taken in and will be tried again: {why}" for day, why in sorted(held.items())]
+    run.figures |= {"days_taken": len(days), "days_held_back": len(held)}
+    if missing := missing_days(taken | days, until=run.run_date, back=run.settings.ingest.lookback_days):
+        run.figures["days_missing"] = len(missing)
+        run.warnings.append(f"nothing has arrived of {listed(missing)}; deliver it, and the next run takes it in")
+
+
+def _take_interactions(run: StepRun, days: Sequence[date], others: Collection[date], key: bytes) -> tuple[dict[date, str], set[date]]:
+    """Write what arrived on some days; or where that cannot stand, write nothing of it and return why.
+
+    Returns:
+        The days that are not fit to be taken in, with the reason of each, and those of `others` that have to be taken in again with them,
+        because their copies of events depend on these days.
+
+    Raises:
+        RawError: the run date is not fit.
+    """
+    options = run.settings.ingest
+    files = raw_files(run.spark, run.workspace.path("raw_interactions"), days)
+    raw = read_raw(run.spark, files, table_spec("raw_interactions"))
     judged = interactions.judge_interactions(
-        raw.frame, key=key, first_day=first_day, lookback_days=options.lookback_days, max_text_length=options.max_text_length
+        raw.frame, key=key, lookback_days=options.lookback_days, max_text_length=options.max_text_length
     )
+    reach = timedelta(days=options.lookback_days)
+    so_far, of_days = run.so_far("interactions"), f.col("arrival_date").isin(*days)
+    published = so_far.where(f.col("arrival_date").between(days[0] - reach, days[-1] + reach) & ~of_days)
 
     def verdicts_among(rows: DataFrame) -> DataFrame:
-        return interactions.verdicts_among(rows, known_items, near_duplicate_seconds=options.near_duplicate_seconds)
+        return interactions.verdicts_among(
+            rows, published, near_duplicate_seconds=options.near_duplicate_seconds, lookback_days=options.lookback_days
+        )
 
-    with _judged(judged, verdicts_among, interactions.REASONS, interactions.COLUMNS) as rows:
-        tally = _tally(rows, marks=interactions.MARKS)
-        _report(run, raw, tally, files=files, reasons=interactions.REASONS, copies=(interactions.DUPLICATE, interactions.NEAR_DUPLICATE))
-        _whole_files(rows, tally, spec)
-        _quarantine(run, rows, tally, folders, source="interactions", reasons=interactions.REASONS)
-        _publish_interactions(run, rows, tally, folders)
+    with _judged(judged, verdicts_among, _INTERACTIONS) as rows:
+        tally = _tally(rows, _INTERACTIONS)
+        valid = interactions.valid_interactions(rows)
+        known_items = run.read("item_versions").select("item_id").distinct()
+        strange = {row["arrival_date"]: row["count"] for row in interactions.unknown_items(valid, known_items).collect()}
+        if unfit := _unfit(run, rows, tally, days, _INTERACTIONS, must=run.run_date, strange=strange):
+            return unfit, set()
+        if any(day > days[0] for day in others):
+            again = interactions.days_to_take_again(valid, published, so_far.where(of_days), lookback_days=options.lookback_days)
+            if days_again := {row["arrival_date"] for row in again.collect()}:
+                return {}, days_again
+        _report(run, raw, tally, _INTERACTIONS, files=files)
+        run.figures["unknown_item_count"] = unknown = sum(strange.values())
+        if unknown:
+            run.warnings.append(
+                f"{unknown:,} clicks and purchases of items that no catalogue has held are kept: one that comes late describes them"
+            )
+        _quarantine(run, rows, days, _INTERACTIONS)
+        run.write("interactions", valid, days=days)
+        _note_arrivals(run, tally, days, _INTERACTIONS, key_fingerprint(key))
+    return {}, set()
 
 
 def ingest_catalog(run: StepRun) -> None:
-    """Read the newest catalogue on or before the run date as the items of that date, and put those of the lookback into their history."""
-    root = run.workspace.path("raw_catalog")
+    """Read the newest catalogue on or before the run date as the items of that date; it and those that the lake lacks make history."""
+    root, options = run.workspace.path("raw_catalog"), run.settings.ingest
     delivered = [day for day in raw_days(run.spark, root) if day <= run.run_date]
     if not delivered:
         raise RawError(f"{root}: no catalogue on or before {run.run_date}; deliver one")
-    first_day = run.run_date - timedelta(days=run.settings.ingest.lookback_days)
-    # With the one that held when the window began, so that days run one by one and all at once tell the same history.
-    folders = [day for day in delivered if day >= max((day for day in delivered if day <= first_day), default=first_day)]
-    day = max(folders)
-    spec = table_spec("raw_catalog")
-    files = raw_files(run.spark, root, folders)
-    raw = read_raw(run.spark, files, spec)
-    judged = catalog.judge_catalog(raw.frame, max_text_length=run.settings.ingest.max_text_length)
-    with _judged(judged, catalog.verdicts_among, catalog.REASONS, catalog.COLUMNS) as rows:
-        tally = _tally(rows)
-        _report(run, raw, tally, files=files, reasons=catalog.REASONS, copies=(catalog.DUPLICATE,))
-        _whole_files(rows, tally, spec)
-        _quarantine(run, rows, tally, folders, source="catalog", reasons=catalog.REASONS)
-        run.figures["catalog_age_days"] = (run.run_date - day).days
-        snapshots = catalog.valid_items(rows)
-        run.write("items", snapshots.where(f.col("arrival_date") == f.lit(day)).drop("arrival_date"))
-        run.write("item_versions", item_versions(snapshots, run.so_far("item_versions"), days=sorted(tally.valid_arrivals)))
+    newest = max(delivered)
+    _check_age(run, newest)
+    taken = _taken(run, "catalog")
+    days = sorted({newest, *(day for day in delivered if day not in taken)})
+    files = raw_files(run.spark, root, days)
+    raw = read_raw(run.spark, files, table_spec("raw_catalog"))
+    judged = catalog.judge_catalog(raw.frame, max_text_length=options.max_text_length)
+    with _judged(judged, catalog.verdicts_among, _CATALOG) as rows:
+        tally = _tally(rows, _CATALOG)
+        _report(run, raw, tally, _CATALOG, files=files)
+        unfit = _unfit(run, rows, tally, days, _CATALOG, must=newest)
+        run.warnings += [f"the catalogue of {day} was not taken in and will be tried again: {why}" for day, why in sorted(unfit.items())]
+        _quarantine(run, rows, days, _CATALOG)
+        new = [day for day in days if day not in unfit]
+        snapshots = catalog.valid_items(rows).where(f.col("arrival_date").isin(*new))
+        run.write("items", snapshots.where(f.col("arrival_date") == f.lit(newest)).drop("arrival_date"))
+        _write_versions(run, snapshots, new, taken)
+        _note_arrivals(run, tally, new, _CATALOG)
+
+
+def _check_age(run: StepRun, newest: date) -> None:
+    options, age = run.settings.ingest, (run.run_date - newest).days
+    run.figures["catalog_age_days"] = age
+    words = f"{run.workspace.path('raw_catalog')}: the newest catalogue is of {newest}, {age} days before {run.run_date}"
+    if age > options.max_catalog_age_days:
+        raise RawError(f"{words}, more than ingest.max_catalog_age_days {options.max_catalog_age_days}; deliver one")
+    if age > options.catalog_warning_days:
+        run.warnings.append(f"{words}; after {options.max_catalog_age_days} the run stops")
+
+
+def _write_versions(run: StepRun, snapshots: DataFrame, new: Sequence[date], known: Collection[date]) -> None:
+    """Write what each new catalogue changed against the one before it, and what the one after it changed against the new one."""
+    so_far = run.so_far("item_versions")
+    anew, places = touched_days(new, known)
+    states = snapshots.select("item_id", *DESCRIPTION, "arrival_date")
+    for day in sorted(places.keys() - set(new)):
+        states = states.unionByName(listed_on(so_far, day))
+    run.write("item_versions", item_versions(states, anew=anew, places=places), days=anew)
 
 
 def _key(run: StepRun) -> bytes:
@@ -87,10 +175,20 @@ def _key(run: StepRun) -> bytes:
     return key
 
 
+def _taken(run: StepRun, source: str, fingerprint: str | None = None) -> set[date]:
+    """Return the days of a source that the lake holds; raise KeyMissingError where they were taken in with another key."""
+    rows = run.so_far("arrivals").where(f.col("source") == source).select("arrival_date", "key_fingerprint").collect()
+    strange = [row["arrival_date"] for row in rows if row["key_fingerprint"] != fingerprint]
+    if strange:
+        raise KeyMissingError(
+            f"interactions: what arrived on {min(strange)} has pseudonyms of another key, with this one every shopper would be somebody "
+            "else; set ingest.user_key_file to the key of those days, or begin with an empty lake"
+        )
+    return {row["arrival_date"] for row in rows}
+
+
 @contextmanager
-def _judged(
-    judged: DataFrame, verdicts_among: Callable[[DataFrame], DataFrame], reasons: Collection[str], columns: Sequence[str]
-) -> Iterator[DataFrame]:
+def _judged(judged: DataFrame, verdicts_among: Callable[[DataFrame], DataFrame], source: _Source) -> Iterator[DataFrame]:
     """Yield the rows with all verdicts. Files are read and rows compared once, whatever looks at them afterwards."""
     judged = judged.persist()
     compared = verdicts_among(judged).persist()
@@ -98,149 +196,164 @@ def _judged(
         with readable_files():
             # From here on Spark knows how few rows these are, and sends them to the others instead of shuffling all.
             compared.count()
-        yield with_verdicts(judged, compared, reasons=reasons, columns=columns)
+        yield with_verdicts(judged, compared, reasons=source.reasons, columns=source.columns)
     finally:
         compared.unpersist()
         judged.unpersist()
 
 
 class Tally(NamedTuple):
-    """How many rows got which verdict ("" for valid), in all and by file; the days of the valid ones; what else was seen."""
+    """How many rows got which verdict ("" for valid), in all, by day and by the day's file; what else was seen."""
 
-    verdicts: Mapping[str, int]
-    by_file: Mapping[str, Mapping[str, int]]
-    valid_days: Collection[date]
-    valid_arrivals: Collection[date]
+    verdicts: Counter[str]
+    by_day: Mapping[date, Counter[str]]
+    by_file: Mapping[tuple[date, str], Counter[str]]
     marks: Mapping[str, int]
     unknown_fields: Collection[str]
 
 
-def _tally(judged: DataFrame, marks: Sequence[str] = ()) -> Tally:
-    """Count the verdicts; what comes to the driver grows with the files and their days, not with the rows."""
+def _tally(judged: DataFrame, source: _Source) -> Tally:
+    """Count the verdicts; what comes to the driver grows with the files, not with the rows."""
     is_valid = f.col("reason").isNull()
-    day = f.when(is_valid, f.col("event_date")) if "event_date" in judged.columns else f.lit(None).cast("date")
     found = (
-        judged.groupBy(f.coalesce("reason", f.lit("")).alias("verdict"), "file", "arrival_date", day.alias("day"))
+        judged.groupBy(f.coalesce("reason", f.lit("")).alias("verdict"), "file", "arrival_date")
         .agg(
             f.count(f.lit(1)).alias("rows"),
-            *(f.count_if(is_valid & f.col(mark)).alias(mark) for mark in marks),
+            *(f.count_if(is_valid & f.col(mark)).alias(mark) for mark in source.marks),
             # Enough names to find the cause; a producer that puts values into names must not fill the driver.
             f.slice(f.array_sort(f.flatten(f.collect_set("unknown"))), 1, 20).alias("unknown"),
         )
         .collect()
     )
     verdicts: Counter[str] = Counter()
-    by_file: dict[str, Counter[str]] = {}
+    by_day: defaultdict[date, Counter[str]] = defaultdict(Counter)
+    by_file: defaultdict[tuple[date, str], Counter[str]] = defaultdict(Counter)
     for group in found:
-        verdicts[group["verdict"]] += group["rows"]
-        by_file.setdefault(group["file"], Counter())[group["verdict"]] += group["rows"]
-    return Tally(
-        verdicts,
-        by_file,
-        {group["day"] for group in found if group["day"]},
-        {group["arrival_date"] for group in found if not group["verdict"]},
-        {mark: sum(group[mark] for group in found) for mark in marks},
-        {name for group in found for name in group["unknown"]},
-    )
+        for counts in (verdicts, by_day[group["arrival_date"]], by_file[group["arrival_date"], group["file"]]):
+            counts[group["verdict"]] += group["rows"]
+    marks = {mark: sum(group[mark] for group in found) for mark in source.marks}
+    return Tally(verdicts, by_day, by_file, marks, {name for group in found for name in group["unknown"]})
 
 
-def _report(run: StepRun, raw: RawRows, tally: Tally, *, files: Sequence[str], reasons: Collection[str], copies: Sequence[str]) -> None:
+def _report(run: StepRun, raw: RawRows, tally: Tally, source: _Source, *, files: Sequence[str]) -> None:
     """Put the figures and warnings into the run; raise RawError where rows were lost or doubled on the way."""
     verdicts = tally.verdicts
     # A count of its own: it only splits the files into rows, and it would see what the verdicts lost.
     rows_in = raw.frame.count()
-    rejected = {reason: verdicts[reason] for reason in reasons if verdicts.get(reason)}
+    rejected = {reason: verdicts[reason] for reason in source.reasons if verdicts[reason]}
     run.figures |= {"rows_in": rows_in, "quarantined": sum(rejected.values())}
-    others = {name: verdicts[name] for name in verdicts if name and name not in rejected}
-    run.figures |= {f"{name}_count": verdicts.get(name, 0) for name in copies}
+    others = {name: count for name, count in verdicts.items() if name and name not in rejected}
+    run.figures |= {f"{name}_count": verdicts[name] for name in source.copies}
     run.figures |= {f"{name}_count": count for name, count in sorted({**others, **tally.marks}.items()) if count}
     run.warnings += [f"quarantine: {reason} {count:,}" for reason, count in rejected.items()]
     unknown = sorted({*raw.unknown_columns, *tally.unknown_fields})
     if unknown:
         run.warnings.append(f"columns that the contract does not know were left out: {', '.join(unknown[:20])}")
     # Spark writes a file's path as a URI; day and name tell it from the others.
-    seen = {_day_and_name(unquote(path)) for path in tally.by_file}
+    seen = {_day_and_name(unquote(path)) for _, path in tally.by_file}
     empty = sorted(path for path in files if _day_and_name(path) not in seen)
     if empty:
         run.warnings.append(f"{len(empty)} files without a row: {', '.join(empty[:5])}")
-    judged = verdicts.get("", 0) + sum(rejected.values()) + sum(others.values())
-    if judged != rows_in:
-        raise RawError(f"{rows_in:,} rows were read but {judged:,} judged; files changed during the run, run it again")
+    if verdicts.total() != rows_in:
+        raise RawError(f"{rows_in:,} rows were read but {verdicts.total():,} judged; files changed during the run, run it again")
 
 
 def _day_and_name(path: str) -> str:
     return "/".join(path.rsplit("/", 2)[-2:])
 
 
-def _whole_files(judged: DataFrame, tally: Tally, spec: TableSpec) -> None:
-    """Raise RawError naming every file in which no row is in the contract, with what its rows have alike."""
+def _unfit(
+    run: StepRun,
+    judged: DataFrame,
+    tally: Tally,
+    days: Sequence[date],
+    source: _Source,
+    *,
+    must: date,
+    strange: Mapping[date, int] | None = None,
+) -> dict[date, str]:
+    """Return the days that are not fit to be taken in, with the reason of each. Their rejected rows are in quarantine already.
+
+    Args:
+        must: the day without which there is no run.
+        strange: clicks and purchases of items that no catalogue has held, by day; they count against the day like rejected rows.
+
+    Raises:
+        RawError: `must` is one of them.
+    """
+    unfit = _broken_files(judged, tally, source)
+    for day in days:
+        counts = tally.by_day[day]
+        faults = {reason: counts[reason] for reason in source.reasons if counts[reason]}
+        if unknown := (strange or {}).get(day, 0):
+            faults["unknown_item"] = unknown
+        share, limit = sum(faults.values()) / max(counts.total(), 1), run.settings.ingest.max_quarantine_rate
+        if share > limit:
+            told = ", ".join(f"{reason} {count:,}" for reason, count in faults.items())
+            fields = (
+                f". Fields that the contract does not know: {', '.join(sorted(tally.unknown_fields)[:20])}" if tally.unknown_fields else ""
+            )
+            unfit.setdefault(
+                day,
+                f"{share:.1%} of {counts.total():,} rows rejected, more than ingest.max_quarantine_rate {limit:.1%}: {told}{fields}. The "
+                "table quarantine holds the rejected rows and their files",
+            )
+    if not tally.by_day[must][""]:
+        unfit.setdefault(must, "empty day, no valid row in it; deliver it and run again")
+    if unfit:
+        _quarantine(run, judged, days, source)
+    if must in unfit:
+        raise RawError(f"{source.name} of {must}: {unfit[must]}. Nothing was published, the tables are as they were")
+    return unfit
+
+
+def _broken_files(judged: DataFrame, tally: Tally, source: _Source) -> dict[date, str]:
+    """Return the days with files in which no row is in the contract, with what the rows of each file have alike."""
+    spec = table_spec(f"raw_{source.name}")
     broken = {
-        path: sum(counts.values())
-        for path, counts in tally.by_file.items()
-        if counts.keys() <= set(_FILE_REASONS) and sum(counts.values()) >= _FEWEST_ROWS
+        (day, path): counts.total()
+        for (day, path), counts in tally.by_file.items()
+        if counts.keys() <= set(_FILE_REASONS) and counts.total() >= _FEWEST_ROWS
     }
-    faults = {}
-    for path in sorted(broken)[:_MOST_FILES]:
+    found: defaultdict[date, list[str]] = defaultdict(list)
+    for day, path in sorted(broken)[:_MOST_FILES]:
         sample = judged.where(f.col("file") == path).select("raw").limit(_FEWEST_ROWS).collect()
-        faults[path] = common_faults([row["raw"] for row in sample], spec)
-    problems = [f"{path}: {', '.join(faults[path])} (all {broken[path]:,} rows)" for path in faults if faults[path]]
-    if problems:
-        raise RawError(f"{'; '.join(problems)}. The columns are declared in schemas/{spec.table}.yaml; nothing was written")
+        if faults := common_faults([row["raw"] for row in sample], spec):
+            found[day].append(f"{path}: {', '.join(faults)} (all {broken[day, path]:,} rows)")
+    return {day: f"{'; '.join(files)}. The columns are declared in schemas/{spec.table}.yaml" for day, files in found.items()}
 
 
-def _quarantine(run: StepRun, judged: DataFrame, tally: Tally, folders: Sequence[date], *, source: str, reasons: Collection[str]) -> None:
-    """Write the rejected rows, then raise RawError where their share is above the limit: nothing else was written yet."""
-    rejected = judged.where(f.col("reason").isin(*reasons)).select("arrival_date", f.lit(source).alias("source"), "reason", "raw", "file")
-    run.write("quarantine", rejected, days=folders, scope={"source": source})
-    share = run.figures["quarantined"] / max(run.figures["rows_in"], 1)
-    limit = run.settings.ingest.max_quarantine_rate
-    if share > limit:
-        counts = ", ".join(f"{reason} {tally.verdicts[reason]:,}" for reason in reasons if tally.verdicts.get(reason))
-        unknown = (
-            f" Fields that the contract does not know: {', '.join(sorted(tally.unknown_fields)[:20])}." if tally.unknown_fields else ""
-        )
-        raise RawError(
-            f"{source}: {share:.1%} of {run.figures['rows_in']:,.0f} rows rejected, more than ingest.max_quarantine_rate {limit:.1%}: "
-            f"{counts}.{unknown} The table quarantine holds the rows and their files (arrival dates {min(folders)} to {max(folders)}); "
-            "nothing was published"
-        )
+def _quarantine(run: StepRun, judged: DataFrame, days: Sequence[date], source: _Source) -> None:
+    rejected = judged.where(f.col("reason").isin(*source.reasons))
+    rows = rejected.select("arrival_date", f.lit(source.name).alias("source"), "reason", "raw", "file")
+    run.write("quarantine", rows, days=days, scope={"source": source.name})
 
 
-def _publish_interactions(run: StepRun, judged: DataFrame, tally: Tally, folders: Collection[date]) -> None:
-    """Replace the days that have valid rows; the run date must be one of them."""
-    if run.run_date not in tally.valid_days:
-        raise RawError(
-            f"{run.workspace.path('raw_interactions')}/{run.run_date}: empty day, no valid event of that date in it; deliver it and run "
-            "again. The table interactions is as it was"
-        )
-    silent = sorted(set(folders) - set(tally.valid_days))
-    if silent:
-        run.warnings.append(f"no valid event in {', '.join(map(str, silent))}: these days of the table are as they were")
-    orphans = sorted(set(tally.valid_days) - set(folders))
-    valid = interactions.valid_interactions(_with_published_rows(run, judged, orphans) if orphans else judged)
-    run.write("interactions", valid, days=sorted(tally.valid_days))
-
-
-def _with_published_rows(run: StepRun, judged: DataFrame, orphans: Collection[date]) -> DataFrame:
-    """Add the published rows of days whose folder is gone: late events alone would otherwise take the place of the whole day."""
-    published = run.so_far("interactions").where(f.col("event_date").isin(*orphans))
-    new = judged.where(f.col("reason").isNull()).select("event_id")
-    return judged.unionByName(published.join(new, "event_id", "left_anti"), allowMissingColumns=True)
+def _note_arrivals(run: StepRun, tally: Tally, days: Collection[date], source: _Source, fingerprint: str | None = None) -> None:
+    """Write that the days were taken in. It is the last of a run's writes: what is cut short before is taken in again."""
+    rows = []
+    for day in days:
+        counts = tally.by_day[day]
+        rejected = sum(counts[reason] for reason in source.reasons)
+        copies = sum(counts[name] for name in source.copies)
+        rows.append((day, source.name, counts.total(), counts[""], rejected, copies, fingerprint))
+    frame = run.spark.createDataFrame(rows, table_spec("arrivals").struct)
+    run.write("arrivals", frame, days=sorted(days), scope={"source": source.name})
 
 
 STEPS: tuple[Step, ...] = (
     Step(
         "ingest_catalog",
         reads=("raw/catalog",),
-        writes=("items", "item_versions", "quarantine"),
+        writes=("items", "item_versions", "quarantine", "arrivals"),
         run=ingest_catalog,
-        about="Check the newest raw catalogue and publish it as the items of the run date.",
+        about="Check the raw catalogues that the lake lacks, and publish the newest as the items of the run date.",
     ),
     Step(
         "ingest_interactions",
         reads=("raw/interactions", "item_versions"),
-        writes=("interactions", "quarantine"),
+        writes=("interactions", "quarantine", "arrivals"),
         run=ingest_interactions,
-        about="Check raw interaction logs and put every valid event in the day on which it happened.",
+        about="Check the raw interaction logs that the lake lacks, and publish every valid event under the day on which it arrived.",
     ),
 )

@@ -8,6 +8,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.embeddings.item_table import item_vectors
 from fashionrec.embeddings.spaces import encode_titles, session_vectors
+from fashionrec.ingest.versions import intervals
 from fashionrec.pipeline.models import ModelVersion
 from fashionrec.pipeline.step import StepRun
 from fashionrec.retrieval import indexes
@@ -33,7 +34,7 @@ def build_spaces(run: StepRun, ids: ModelVersion, titles: ModelVersion, attribut
     bought = run.read("interactions").where("action = 'purchase'")
     items = rankable_items(
         run.read("items"),
-        run.read("item_versions"),
+        intervals(run.read("item_versions")),
         run.snapshots("items", days=settings.sequences.history_days),
         bought.select("item_id", "event_date"),
         run_date=run.run_date,

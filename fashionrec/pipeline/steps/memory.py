@@ -9,6 +9,7 @@ from pyspark.sql import functions as f
 
 from fashionrec import memory
 from fashionrec.encoders.text import Encoder, load_encoder
+from fashionrec.ingest.versions import intervals
 from fashionrec.memory.query_index import build_query_indexes, check_query_indexes
 from fashionrec.memory.vectors import current_vectors, embed_queries, missing_queries
 from fashionrec.pipeline.step import Step, StepRun
@@ -29,7 +30,7 @@ def write_query_products(run: StepRun) -> None:
         "as_of_every_days": settings.as_of_every_days,
         "half_life_days": settings.half_life_days,
     }
-    shown = memory.exposures(events, memory.catalogue(run.read("item_versions"), run.read("items")), **grid).persist()
+    shown = memory.exposures(events, memory.catalogue(intervals(run.read("item_versions")), run.read("items")), **grid).persist()
     try:
         rows = memory.build_query_products(events, shown, **grid, min_support=settings.min_support, top_products=settings.top_products)
         run.write("query_products", rows)

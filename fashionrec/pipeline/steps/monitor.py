@@ -1,9 +1,10 @@
 """The day's health beside the day before, and its report."""
 
-from datetime import date, timedelta
+from datetime import date
 
 from pyspark.sql import functions as f
 
+from fashionrec.ingest.arrivals import listed, missing_days
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.quality import health
@@ -27,6 +28,7 @@ MONITORED = (
 def monitor(run: StepRun) -> None:
     """Compare the day's figures with the newest earlier run's, and write the day's report."""
     figures = _figures(run)
+    _warn_of_holes(run)
     since, previous = _previous_health(run)
     rows = health.health_rows(figures, previous)
     run.warnings += health.warnings(rows, since)
@@ -50,15 +52,18 @@ def _figures(run: StepRun) -> dict[health.Key, float]:
     for table in MONITORED:
         # Of a table of events, the run reads all days up to its own.
         figures |= health.table_figures(table, run.read(table).where(f.col(table_spec(table).day_column) == f.lit(run.run_date)))
-    first = run.run_date - timedelta(days=run.settings.ingest.lookback_days)
-    window = run.read("quarantine").where(f.col("arrival_date") >= f.lit(first))
-    rejected = window.where("source = 'interactions'").count()
-    # Earlier catalogues of the window had their own run dates; where none came today, none was rejected today.
-    rejected_items = window.where((f.col("source") == "catalog") & (f.col("arrival_date") == f.lit(run.run_date))).count()
-    kept = run.read("interactions").where(f.col("event_date") >= f.lit(first)).count()
-    return figures | health.quarantine_rates(
-        {"interactions": rejected, "items": rejected_items}, {"interactions": kept, "items": int(figures["items", health.ROW_COUNT])}
-    )
+    today = run.read("quarantine").where(f.col("arrival_date") == f.lit(run.run_date))
+    rejected = {row["source"]: row["count"] for row in today.groupBy("source").count().collect()}
+    kept = {table: int(figures[table, health.ROW_COUNT]) for table in ("interactions", "items")}
+    return figures | health.quarantine_rates({"interactions": rejected.get("interactions", 0), "items": rejected.get("catalog", 0)}, kept)
+
+
+def _warn_of_holes(run: StepRun) -> None:
+    arrived = run.read("arrivals").where("source = 'interactions'").select("arrival_date").collect()
+    taken = {row["arrival_date"] for row in arrived}
+    if missing := missing_days(taken, until=run.run_date, back=run.settings.ingest.lookback_days):
+        run.figures["days_missing"] = len(missing)
+        run.warnings.append(f"interactions: nothing has arrived of {listed(missing)}")
 
 
 def _previous_health(run: StepRun) -> tuple[date | None, dict[health.Key, float]]:
@@ -72,7 +77,7 @@ def _previous_health(run: StepRun) -> tuple[date | None, dict[health.Key, float]
 STEPS: tuple[Step, ...] = (
     Step(
         "monitor",
-        reads=(*MONITORED, "characteristics"),  # whose page it links
+        reads=(*MONITORED, "arrivals", "characteristics"),  # whose page it links
         writes=("health",),
         run=monitor,
         about="Compare the day's figures with the run before and write the day's report.",

@@ -5,8 +5,9 @@ from datetime import date, timedelta
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as f
 
+from fashionrec.ingest.versions import intervals
 from fashionrec.pipeline.step import Step, StepRun
-from fashionrec.sequences import attribute_searches, build_examples, describe_items, left_out, sessionize, set_robots_aside, with_prices
+from fashionrec.sequences import as_of_today, attribute_searches, build_examples, describe_items, left_out, sessionize, set_robots_aside
 from fashionrec.settings import Settings
 from fashionrec.settings.model import Sequences
 
@@ -17,7 +18,7 @@ def build_sequences(run: StepRun) -> None:
     events = run.read("interactions").where(f.col("event_date") >= f.lit(first_day))
     robots, without = Observation(), Observation()
     settings = run.settings.sequences
-    versions = with_prices(run.read("item_versions"), run.read("items"))
+    versions = as_of_today(intervals(run.read("item_versions")), run.read("items"))
     attributed = attributed_events(events, versions, robots, settings=settings)
     run.write("sequences", examples_of(attributed.observe(without, *left_out()), run.run_date, run.settings))
     run.figures.update({**without.get, **robots.get})
