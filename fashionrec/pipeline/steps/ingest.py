@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
@@ -17,7 +16,11 @@ from fashionrec.ingest.versions import item_versions
 from fashionrec.lake.spec import TableSpec, table_spec
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.sources.columns import RawError, common_faults
-from fashionrec.sources.files import RawRows, raw_days, raw_files, read_raw, readable_files
+from fashionrec.sources.files import Folder
+from fashionrec.sources.folders import as_path, shown
+from fashionrec.sources.queries import Query
+from fashionrec.sources.rows import RawRows
+from fashionrec.sources.source import Delivered, Source, delivered_days, named, read_days, readable
 
 # Why the rows of a file fail whose producer has changed its fields; the fewest rows that tell so; the most files that are looked at.
 _FILE_REASONS = ("malformed", "missing_field", "bad_time")
@@ -29,17 +32,19 @@ def ingest_interactions(run: StepRun) -> None:
     key = _key(run)
     options = run.settings.ingest
     first_day = run.run_date - timedelta(days=options.lookback_days)
-    root = run.workspace.path("raw_interactions")
-    delivered = raw_days(run.spark, root)
-    if run.run_date not in delivered:
+    source = _source(run, "interactions", options.interactions.query, options.interactions.time)
+    delivered = _delivered(run, source)
+    days = [first_day + timedelta(days=passed) for passed in range(options.lookback_days + 1)] if delivered.any_day else delivered.days
+    if run.run_date in delivered.not_ready:
+        raise RawError(f"{named(source, run.run_date)}: not complete, {options.ready_marker} is not in it yet; run again when it is")
+    if run.run_date not in days:
         raise RawError(
-            f"{root}/{run.run_date}: no such folder (newest: {max(delivered, default='none')}); deliver it or run another --run-date"
+            f"{named(source, run.run_date)}: no such folder (newest: {max(days, default='none')}); deliver it or run another --run-date"
         )
-    folders = [day for day in delivered if first_day <= day <= run.run_date]
+    folders = [day for day in days if first_day <= day]
     known_items = run.read("item_versions").select("item_id")
     spec = table_spec("raw_interactions")
-    files = raw_files(run.spark, root, folders)
-    raw = read_raw(run.spark, files, spec)
+    raw = read_days(run.spark, source, folders, spec)
     judged = interactions.judge_interactions(
         raw.frame, key=key, first_day=first_day, lookback_days=options.lookback_days, max_text_length=options.max_text_length
     )
@@ -47,37 +52,55 @@ def ingest_interactions(run: StepRun) -> None:
     def verdicts_among(rows: DataFrame) -> DataFrame:
         return interactions.verdicts_among(rows, known_items, near_duplicate_seconds=options.near_duplicate_seconds)
 
-    with _judged(judged, verdicts_among, interactions.REASONS, interactions.COLUMNS) as rows:
+    with _judged(source, judged, verdicts_among, interactions.REASONS, interactions.COLUMNS) as rows:
         tally = _tally(rows, marks=interactions.MARKS)
-        _report(run, raw, tally, files=files, reasons=interactions.REASONS, copies=(interactions.DUPLICATE, interactions.NEAR_DUPLICATE))
+        _report(run, raw, tally, reasons=interactions.REASONS, copies=(interactions.DUPLICATE, interactions.NEAR_DUPLICATE))
         _whole_files(rows, tally, spec)
         _quarantine(run, rows, tally, folders, source="interactions", reasons=interactions.REASONS)
-        _publish_interactions(run, rows, tally, folders)
+        _publish_interactions(run, rows, tally, folders, source)
 
 
 def ingest_catalog(run: StepRun) -> None:
     """Read the newest catalogue on or before the run date as the items of that date, and put those of the lookback into their history."""
-    root = run.workspace.path("raw_catalog")
-    delivered = [day for day in raw_days(run.spark, root) if day <= run.run_date]
+    source = _source(run, "catalog", run.settings.ingest.catalog.query)
+    found = _delivered(run, source)
+    delivered = [run.run_date] if found.any_day else found.days
     if not delivered:
-        raise RawError(f"{root}: no catalogue on or before {run.run_date}; deliver one")
+        waiting = f", and {found.not_ready[-1]} is not complete" if found.not_ready else ""
+        raise RawError(f"{run.workspace.path('raw_catalog')}: no catalogue on or before {run.run_date}{waiting}; deliver one")
     first_day = run.run_date - timedelta(days=run.settings.ingest.lookback_days)
     # With the one that held when the window began, so that days run one by one and all at once tell the same history.
     folders = [day for day in delivered if day >= max((day for day in delivered if day <= first_day), default=first_day)]
     day = max(folders)
     spec = table_spec("raw_catalog")
-    files = raw_files(run.spark, root, folders)
-    raw = read_raw(run.spark, files, spec)
+    raw = read_days(run.spark, source, folders, spec)
     judged = catalog.judge_catalog(raw.frame, max_text_length=run.settings.ingest.max_text_length)
-    with _judged(judged, catalog.verdicts_among, catalog.REASONS, catalog.COLUMNS) as rows:
+    with _judged(source, judged, catalog.verdicts_among, catalog.REASONS, catalog.COLUMNS) as rows:
         tally = _tally(rows)
-        _report(run, raw, tally, files=files, reasons=catalog.REASONS, copies=(catalog.DUPLICATE,))
+        _report(run, raw, tally, reasons=catalog.REASONS, copies=(catalog.DUPLICATE,))
         _whole_files(rows, tally, spec)
         _quarantine(run, rows, tally, folders, source="catalog", reasons=catalog.REASONS)
         run.figures["catalog_age_days"] = (run.run_date - day).days
         snapshots = catalog.valid_items(rows)
         run.write("items", snapshots.where(f.col("arrival_date") == f.lit(day)).drop("arrival_date"))
         run.write("item_versions", item_versions(snapshots, run.so_far("item_versions"), days=sorted(tally.valid_arrivals)))
+
+
+def _source(run: StepRun, name: str, query: str, time: str = "iso") -> Source:
+    if query:
+        return Query(f"ingest.{name}.query", query)
+    return Folder(run.workspace.path(f"raw_{name}"), run.settings.ingest.ready_marker, time)
+
+
+def _delivered(run: StepRun, source: Source) -> Delivered:
+    """Return the days that a source holds up to the run date, with warnings of what is there and cannot be taken."""
+    found = delivered_days(run.spark, source, up_to=run.run_date)
+    if found.not_ready:
+        waiting = ", ".join(map(str, found.not_ready[-5:]))
+        run.warnings.append(f"{len(found.not_ready)} days are not complete, {run.settings.ingest.ready_marker} is not in them: {waiting}")
+    if found.others:
+        run.warnings.append(f"names that are no day were left out: {', '.join(found.others[:5])}")
+    return found
 
 
 def _key(run: StepRun) -> bytes:
@@ -89,13 +112,13 @@ def _key(run: StepRun) -> bytes:
 
 @contextmanager
 def _judged(
-    judged: DataFrame, verdicts_among: Callable[[DataFrame], DataFrame], reasons: Collection[str], columns: Sequence[str]
+    source: Source, judged: DataFrame, verdicts_among: Callable[[DataFrame], DataFrame], reasons: Collection[str], columns: Sequence[str]
 ) -> Iterator[DataFrame]:
     """Yield the rows with all verdicts. Files are read and rows compared once, whatever looks at them afterwards."""
     judged = judged.persist()
     compared = verdicts_among(judged).persist()
     try:
-        with readable_files():
+        with readable(judged.sparkSession, source):
             # From here on Spark knows how few rows these are, and sends them to the others instead of shuffling all.
             compared.count()
         yield with_verdicts(judged, compared, reasons=reasons, columns=columns)
@@ -144,7 +167,7 @@ def _tally(judged: DataFrame, marks: Sequence[str] = ()) -> Tally:
     )
 
 
-def _report(run: StepRun, raw: RawRows, tally: Tally, *, files: Sequence[str], reasons: Collection[str], copies: Sequence[str]) -> None:
+def _report(run: StepRun, raw: RawRows, tally: Tally, *, reasons: Collection[str], copies: Sequence[str]) -> None:
     """Put the figures and warnings into the run; raise RawError where rows were lost or doubled on the way."""
     verdicts = tally.verdicts
     # A count of its own: it only splits the files into rows, and it would see what the verdicts lost.
@@ -158,18 +181,15 @@ def _report(run: StepRun, raw: RawRows, tally: Tally, *, files: Sequence[str], r
     unknown = sorted({*raw.unknown_columns, *tally.unknown_fields})
     if unknown:
         run.warnings.append(f"columns that the contract does not know were left out: {', '.join(unknown[:20])}")
-    # Spark writes a file's path as a URI; day and name tell it from the others.
-    seen = {_day_and_name(unquote(path)) for path in tally.by_file}
-    empty = sorted(path for path in files if _day_and_name(path) not in seen)
+    seen = {shown(as_path(path)) for path in tally.by_file}
+    if raw.files and (late := sorted(seen - set(raw.files))):
+        raise RawError(f"{', '.join(late[:5])}: arrived while the run was reading its folder; run it again")
+    empty = [path for path in raw.files if path not in seen]
     if empty:
         run.warnings.append(f"{len(empty)} files without a row: {', '.join(empty[:5])}")
     judged = verdicts.get("", 0) + sum(rejected.values()) + sum(others.values())
     if judged != rows_in:
         raise RawError(f"{rows_in:,} rows were read but {judged:,} judged; files changed during the run, run it again")
-
-
-def _day_and_name(path: str) -> str:
-    return "/".join(path.rsplit("/", 2)[-2:])
 
 
 def _whole_files(judged: DataFrame, tally: Tally, spec: TableSpec) -> None:
@@ -206,11 +226,11 @@ def _quarantine(run: StepRun, judged: DataFrame, tally: Tally, folders: Sequence
         )
 
 
-def _publish_interactions(run: StepRun, judged: DataFrame, tally: Tally, folders: Collection[date]) -> None:
+def _publish_interactions(run: StepRun, judged: DataFrame, tally: Tally, folders: Collection[date], source: Source) -> None:
     """Replace the days that have valid rows; the run date must be one of them."""
     if run.run_date not in tally.valid_days:
         raise RawError(
-            f"{run.workspace.path('raw_interactions')}/{run.run_date}: empty day, no valid event of that date in it; deliver it and run "
+            f"{named(source, run.run_date)}: empty day, no valid event of that date in it; deliver it and run "
             "again. The table interactions is as it was"
         )
     silent = sorted(set(folders) - set(tally.valid_days))
