@@ -108,7 +108,7 @@ def as_path(uri: str) -> str:
 
 def shown(path: str) -> str:
     """Return a path as people write it."""
-    return path.removeprefix("file:")
+    return re.sub("^file:/+", "/", path)
 
 
 def names_below(path: str, root: str) -> list[str]:

@@ -56,7 +56,7 @@ def test_days_lie_in_folders_of_any_key_with_folders_below_them(spark, tmp_path)
     source = Folder(str(root))
     found = delivered_days(spark, source, up_to=RUN_DATE)
     assert (found.days, found.not_ready, found.others) == ([YESTERDAY, RUN_DATE], [], ["20260301"])
-    raw = read_days(spark, source, found.days, table_spec("raw_interactions"))
+    raw = read_days(spark, Folder(root.as_uri()), found.days, table_spec("raw_interactions"))
     rows = {row.event_id: row._arrival_date for row in raw.frame.collect()}
     assert rows == {"plain": RUN_DATE, "landed": RUN_DATE, "nested": YESTERDAY}
     assert [path.rpartition("/raw/")[2] for path in raw.files] == [
@@ -155,7 +155,7 @@ def test_a_folder_of_parts_that_is_named_like_a_file_is_read_as_one(spark, tmp_p
 
 
 def test_parquet_of_many_tools_is_read_where_no_value_is_lost(tmp_path, read):
-    at = pd.to_datetime(["2026-03-01T12:00:00.123456789Z", "2026-03-01T13:00:00+01:00", None], format="ISO8601")
+    at = pd.to_datetime(["2026-03-01T12:00:00.123456789Z", "2026-03-01T13:00:00+01:00", None], format="ISO8601", utc=True)
     deliver_frame(tmp_path, RUN_DATE, table(event_at=at, position=[1.0, None, 2.5], user_id=[7, 8, 9], query=[float("nan")] * 3))
     a, b, c = read()
     assert (a.event_at, b.event_at, c.event_at) == ("2026-03-01T12:00:00.123456789Z", "2026-03-01T12:00:00.000000000Z", None)
