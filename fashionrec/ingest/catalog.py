@@ -6,7 +6,7 @@ from pyspark.sql import functions as f
 from fashionrec.ingest.text import clean_text, without_markup
 from fashionrec.ingest.verdicts import first_reason
 from fashionrec.lake.spec import table_spec
-from fashionrec.sources.files import arrival_date, is_blank
+from fashionrec.sources.rows import is_blank
 
 # Why a row may go to quarantine, in the order in which they are looked for.
 REASONS = (
@@ -41,7 +41,7 @@ def judge_catalog(raw: DataFrame, *, max_text_length: int) -> DataFrame:
     where it is rejected), `file`, `arrival_date` and `unknown` (fields that the contract does not know).
 
     Args:
-        raw: rows of `sources.files.read_raw`; the folder's name in `_file` is the day of the catalogue.
+        raw: rows of `sources.source.read_days`; the day of their arrival is that of the catalogue.
         max_text_length: longest title, name or attribute, in characters.
     """
     rows = raw.withColumns({"_title": clean_text(without_markup("title")), "_date": f.col("first_available_date").try_cast("date")})
@@ -61,7 +61,7 @@ def judge_catalog(raw: DataFrame, *, max_text_length: int) -> DataFrame:
         "reason",
         f.when(f.col("reason").isNotNull(), f.coalesce("_text", f.to_json(f.struct(*COLUMNS)))).alias("raw"),
         f.col("_file").alias("file"),
-        arrival_date().alias("arrival_date"),
+        f.col("_arrival_date").alias("arrival_date"),
         f.col("_unknown").alias("unknown"),
     )
 

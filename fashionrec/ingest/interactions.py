@@ -7,7 +7,7 @@ from fashionrec.ingest.pseudonyms import hide_names, pseudonym_of, with_key
 from fashionrec.ingest.text import clean_text
 from fashionrec.ingest.verdicts import first_reason
 from fashionrec.lake.spec import table_spec
-from fashionrec.sources.files import arrival_date, is_blank
+from fashionrec.sources.rows import is_blank
 
 # Why a row may go to quarantine, in the order in which they are looked for: a row has the first that applies.
 REASONS = (
@@ -48,7 +48,7 @@ def judge_interactions(raw: DataFrame, *, key: bytes, lookback_days: int, max_te
     click).
 
     Args:
-        raw: rows of `sources.files.read_raw`; the folder's name in `_file` is the day on which a row arrived.
+        raw: rows of `sources.source.read_days`.
         key: secret key of the pseudonyms.
         lookback_days: days after which an event is too late.
         max_text_length: longest ID or query, in characters.
@@ -56,7 +56,7 @@ def judge_interactions(raw: DataFrame, *, key: bytes, lookback_days: int, max_te
     is_search = f.col("action") == "search"
     rows = with_key(raw, key).withColumns(
         {
-            "arrival_date": arrival_date(),
+            "arrival_date": f.col("_arrival_date"),
             "_event_at": f.when(f.col("event_at").rlike(_ISO_8601 + _ZONE), f.col("event_at").try_cast("timestamp")),
             "_query": clean_text("query"),
             "_item": f.when(~is_blank("item_id"), f.trim("item_id")),

@@ -83,8 +83,9 @@ def hide_names(text: Column, *columns: str) -> Column:
     for column in columns:
         # Quoted as a whole, an ID cannot be a pattern.
         literal = f.concat(f.lit(r"\Q"), f.replace(f.trim(column), f.lit(r"\E"), f.lit(r"\E\\E\Q")), f.lit(r"\E"))
-        cell = f.concat(f.lit(r'(?<=^|[",\s])'), literal, f.lit(r'(?=$|[",\s])'))
-        is_record = ~f.startswith(text, f.lit("{")) & (f.length(f.trim(column)) > 0)
+        cell = f.concat(f.lit(r'(?<=^|[",;|\s])'), literal, f.lit(r'(?=$|[",;|\s])'))
+        # A record may begin as JSON does: some tools put IDs in braces.
+        is_record = f.json_object_keys(text).isNull() & (f.length(f.trim(column)) > 0)
         hidden = f.when(is_record, f.regexp_replace(hidden, cell, pseudonym_of(f.col(column)))).otherwise(hidden)
     return hidden
 

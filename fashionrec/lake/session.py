@@ -93,6 +93,12 @@ _ALWAYS = {
     # The command shows its own progress.
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Delta's parser drops the parameters of a query (delta-io/delta#7640) unless they are bound after it.
+    "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
+    # Files with nanoseconds, as pandas writes them, can be read: as numbers.
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # Tasks that list many folders; by default as many as there are folders.
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",
     # Longer methods are never compiled by the JVM: a plan that makes one runs at half the speed, unless Spark splits it.
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # A half-read file is an error, never fewer rows.

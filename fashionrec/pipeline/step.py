@@ -109,7 +109,8 @@ class StepRun:
         tables.check_schema(frame.schema, spec)
         staging = self.staging(table)
         frame.select(*(column.name for column in spec.columns)).write.mode("overwrite").parquet(staging)
-        staged = self.spark.read.schema(spec.struct).parquet(staging)
+        # The lake may lie in a folder with letters that would be a pattern.
+        staged = self.spark.read.option("__globPaths__", False).schema(spec.struct).parquet(staging)
         path, replaced = self.workspace.path("lake", table), days or [self.run_date]
         published = tables.published_days(self.spark, path, spec, replaced, scope or {})
         new = tables.digests(staged, spec)

@@ -62,7 +62,28 @@ class Mlflow(Section):
     tracking_uri: str
 
 
+def _asks_for_a_day(query: str) -> str:
+    if query and ":date" not in query:
+        raise ValueError("the query has no :date, the day whose rows it is to give")
+    return query
+
+
+Query = Annotated[str, AfterValidator(_asks_for_a_day)]
+
+
+class Interactions(Section):
+    query: Query
+    time: Literal["iso", "epoch_seconds", "epoch_millis"]
+
+
+class Catalog(Section):
+    query: Query
+
+
 class Ingest(Section):
+    interactions: Interactions
+    catalog: Catalog
+    ready_marker: Annotated[str, _matching(r"[^/]*", "no name of a file: it lies in the day's folder itself")]
     lookback_days: NotNegative
     catalog_warning_days: NotNegative
     max_catalog_age_days: NotNegative

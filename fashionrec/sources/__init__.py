@@ -1,1 +1,1 @@
-"""Where raw rows come from: folders of files, importers of public data sets, the synthetic world. What they give is judged in `ingest`."""
+"""Where raw rows come from: folders, SQL queries, importers of public data sets, the synthetic world; `ingest` judges what they give."""

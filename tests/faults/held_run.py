@@ -40,10 +40,10 @@ def hold_reading(marker: str) -> None:
         hold_worker(marker, lambda: True)
         yield from batches
 
-    def raw_days(spark: Any, root: str) -> Any:
+    def delivered_days(spark: Any, source: Any, *, up_to: Any) -> Any:
         return spark.range(1).mapInArrow(held, "id long").collect()
 
-    ingest.raw_days = raw_days
+    ingest.delivered_days = delivered_days
 
 
 def hold_staged(marker: str) -> None:

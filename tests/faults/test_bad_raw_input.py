@@ -31,6 +31,14 @@ def changed(**fields):
 
 
 HEADER = as_csv(*GOOD).split("\n", 1)
+
+
+def searches(**queries):
+    """Return searches as CSV, one a line, some of them (`n5`) with a query as it stands there."""
+    lines = [f"e{n},u{n},2026-03-01T12:00:00Z,search,{queries.get(f'n{n}', 'hat')},,," for n in range(1, 31)]
+    return "\n".join([HEADER[0], *lines, ""]).encode()
+
+
 CASES = {
     "a truncated gzip": ({"a.jsonl.gz": cut(gzip.compress(LINES))}, r"a\.jsonl\.gz: truncated or corrupt.*nothing was written"),
     "a truncated zstd": ({"a.jsonl.zst": cut(zstandard.compress(LINES * 50))}, r"a\.jsonl\.zst: truncated or corrupt"),
@@ -44,12 +52,24 @@ CASES = {
     "a CSV without a header": ({"a.csv": HEADER[1].encode()}, r"a\.csv: event_id is missing, user_id is missing.*results is missing"),
     "a CSV with a wrong header": (
         {"a.csv": as_csv(*GOOD).replace("user_id", "customer", 1).replace("position", "event_id", 1).encode()},
-        r"a\.csv: user_id is missing, position is missing; .*a\.csv: event_id more than once in the header",
+        r"a\.csv: user_id is missing, position is missing, event_id more than once in the header",
     ),
     "a CSV in UTF-16": ({"a.csv": as_csv(*GOOD).encode("utf-16")}, r"a\.csv: truncated or corrupt \(its header is not UTF-8 text\)"),
     "lines in UTF-16": ({"a.jsonl": LINES.decode().encode("utf-16")}, r"100\.0% of \d+ rows rejected.*: bad_encoding \d+\."),
     "only bad rows": ({"a.jsonl": lines(*changed(action="stare"))}, r"100\.0% of 30 rows rejected.*: unknown_action 30\."),
     "broken lines only": ({"a.jsonl": b"{\n" * 30}, r"100\.0% of 30 rows rejected.*: malformed 30\."),
+    "a quote that is never closed": (
+        {"a.jsonl": LINES, "b.csv": searches(n5='"red')},
+        r"/b\.csv, line 6: a record over 26 lines, as a quote that is never closed makes one",
+    ),
+    "a quote that another row closes": (
+        {"b.csv.gz": gzip.compress(searches(n5='"red', n9='coat"').replace(b",hat,", b",,"))},
+        r"/b\.csv\.gz, line 6: a record over 5 lines",
+    ),
+    "a quote that another column of a row closes": (
+        {"b.csv": searches(n5='"red').replace(b"e9,u9,", b'e9,u9",')},
+        r"/b\.csv, line 6: a record over 5 lines",
+    ),
     "a field retyped at noon": (
         {"morning.jsonl": LINES, "noon.jsonl": lines(*changed(position="3"))},
         r"/noon\.jsonl: position is text instead of a whole number \(all 30 rows\)\. ",

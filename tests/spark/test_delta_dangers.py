@@ -14,7 +14,8 @@ from fashionrec.lake.spec import table_spec, table_specs
 from fashionrec.lake.tables import LakeError, SchemaError, create_table, replace_days
 from fashionrec.quality import GateError
 from fashionrec.settings import load_settings
-from fashionrec.sources.files import read_raw, readable_files
+from fashionrec.sources.files import Folder
+from fashionrec.sources.source import read_days, readable
 from tests.builders import RUN_DATE, put, table_rows
 from tests.conftest import ROOT
 from tests.raw_files import deliver, raw_event
@@ -65,11 +66,12 @@ def test_a_corrupt_file_is_an_error_whatever_the_session_was_told_before(spark, 
 def test_malformed_lines_are_rows_too(spark, tmp_path, name):
     if name.endswith(".csv"):
         columns = ("event_id", "user_id", "event_at", "action", "query", "item_id", "position", "results")
-        path = deliver(tmp_path, RUN_DATE, ",".join(columns), 'a,u,2026-03-01T12:00:00Z,click,,i,not a number,"[]"', "b,u", name=name)
+        deliver(tmp_path, RUN_DATE, ",".join(columns), 'a,u,2026-03-01T12:00:00Z,click,,i,not a number,"[]"', "b,u", name=name)
     else:
-        path = deliver(tmp_path, RUN_DATE, raw_event("a"), '{"event_id": "b", ', raw_event("c", position="not a number"), name=name)
-    with readable_files():
-        rows = read_raw(spark, [str(path)], table_spec("raw_interactions")).frame.collect()
+        deliver(tmp_path, RUN_DATE, raw_event("a"), '{"event_id": "b", ', raw_event("c", position="not a number"), name=name)
+    source = Folder(str(tmp_path))
+    with readable(spark, source):
+        rows = read_days(spark, source, [RUN_DATE], table_spec("raw_interactions")).frame.collect()
     lines = 2 if name.endswith(".csv") else 3
     assert len(rows) == lines
     assert sum(bool(row["_malformed"]) for row in rows) == 2

@@ -7,7 +7,8 @@ from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.steps.ingest import ingest_catalog
 from fashionrec.sources.columns import RawError
-from fashionrec.sources.files import read_raw
+from fashionrec.sources.files import Folder
+from fashionrec.sources.source import read_days
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, raw_item
 
@@ -17,8 +18,9 @@ def judge(spark, tmp_path):
     """Return a function that delivers rows and judges them."""
 
     def judge(*rows):
-        path = deliver(tmp_path, RUN_DATE, *rows)
-        judged = judge_catalog(read_raw(spark, [str(path)], table_spec("raw_catalog")).frame, max_text_length=30)
+        deliver(tmp_path, RUN_DATE, *rows)
+        raw = read_days(spark, Folder(str(tmp_path)), [RUN_DATE], table_spec("raw_catalog"))
+        judged = judge_catalog(raw.frame, max_text_length=30)
         return with_verdicts(judged, verdicts_among(judged), reasons=REASONS, columns=COLUMNS)
 
     return judge

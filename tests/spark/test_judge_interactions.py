@@ -9,7 +9,8 @@ from fashionrec.ingest.interactions import COLUMNS, REASONS, judge_interactions,
 from fashionrec.ingest.pseudonyms import pseudonym
 from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.lake.spec import table_spec
-from fashionrec.sources.files import raw_days, raw_files, read_raw, readable_files
+from fashionrec.sources.files import Folder
+from fashionrec.sources.source import delivered_days, read_days, readable
 from tests.builders import table_rows
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, deliver_bytes, raw_event
@@ -23,8 +24,8 @@ def read(spark, tmp_path):
     """Return a function that reads what was delivered, or the folders of some days of it."""
 
     def read(days=None):
-        root = str(tmp_path)
-        return read_raw(spark, raw_files(spark, root, days or raw_days(spark, root)), table_spec("raw_interactions"))
+        source = Folder(str(tmp_path))
+        return read_days(spark, source, days or delivered_days(spark, source, up_to=date.max).days, table_spec("raw_interactions"))
 
     return read
 
@@ -43,11 +44,11 @@ def judge(spark, read):
 
 
 @pytest.fixture
-def judged(judge):
+def judged(spark, judge, tmp_path):
     """Return a function that gives the judged rows in the order of their IDs."""
 
     def judged(**window):
-        with readable_files():
+        with readable(spark, Folder(str(tmp_path))):
             return judge(**window).orderBy("event_id", "raw").collect()
 
     return judged

@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
@@ -18,14 +17,18 @@ from fashionrec.ingest.versions import DESCRIPTION, item_versions, listed_on, to
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.sources.columns import RawError, common_faults
-from fashionrec.sources.files import RawRows, raw_days, raw_files, read_raw, readable_files
+from fashionrec.sources.files import Folder
+from fashionrec.sources.folders import as_path, shown
+from fashionrec.sources.queries import Query
+from fashionrec.sources.rows import RawRows
+from fashionrec.sources.source import Delivered, Source, delivered_days, named, read_days, readable
 
 # Why the rows of a file fail whose producer has changed its fields; the fewest rows that tell so; the most files that are looked at.
 _FILE_REASONS = ("malformed", "missing_field", "bad_time")
 _FEWEST_ROWS, _MOST_FILES = 10, 20
 
 
-class _Source(NamedTuple):
+class _Contract(NamedTuple):
     """What differs between the two sources of raw rows: the name in `quarantine` and `arrivals`, and what the ingest stage says of it."""
 
     name: str
@@ -35,46 +38,50 @@ class _Source(NamedTuple):
     marks: Sequence[str] = ()
 
 
-_INTERACTIONS = _Source(
+_INTERACTIONS = _Contract(
     "interactions",
     interactions.REASONS,
     (interactions.DUPLICATE, interactions.NEAR_DUPLICATE),
     interactions.COLUMNS,
     interactions.MARKS,
 )
-_CATALOG = _Source("catalog", catalog.REASONS, (catalog.DUPLICATE,), catalog.COLUMNS)
+_CATALOG = _Contract("catalog", catalog.REASONS, (catalog.DUPLICATE,), catalog.COLUMNS)
 
 
 def ingest_interactions(run: StepRun) -> None:
     """Take in the run date's arrivals and those of earlier days that the lake lacks; what arrived on other days stays as it is."""
-    key, root = _key(run), run.workspace.path("raw_interactions")
-    delivered = raw_days(run.spark, root)
-    if run.run_date not in delivered:
-        raise RawError(
-            f"{root}/{run.run_date}: no such folder (newest: {max(delivered, default='none')}); deliver it or run another --run-date"
-        )
-    taken = _taken(run, "interactions", key_fingerprint(key))
-    days = {run.run_date, *(day for day in delivered if day < run.run_date and day not in taken)}
+    key, options = _key(run), run.settings.ingest
+    source = _source(run, _INTERACTIONS, options.interactions.query, options.interactions.time)
+    found = _delivered(run, source)
+    if run.run_date in found.not_ready:
+        raise RawError(f"{named(source, run.run_date)}: not complete, {options.ready_marker} is not in it yet; run again when it is")
+    if not found.any_day and run.run_date not in found.days:
+        newest = max(found.days, default="none")
+        raise RawError(f"{named(source, run.run_date)}: no such folder (newest: {newest}); deliver it or run another --run-date")
+    taken = _taken(run, _INTERACTIONS, key_fingerprint(key))
+    # A query cannot say which days it has something of: those without arrivals so far are asked for.
+    earlier = missing_days({*taken, run.run_date}, until=run.run_date, back=options.lookback_days) if found.any_day else found.days
+    days = {run.run_date, *(day for day in earlier if day not in taken)}
     held: dict[date, str] = {}
     while True:
-        unfit, again = _take_interactions(run, sorted(days), taken - days, key)
+        unfit, again = _take_interactions(run, source, sorted(days), taken - days, key)
         if not unfit and not again:
             break
         # Nothing was written. A day that is not fit holds no first copy of an event; a copy gives way to what arrived before it.
         held |= unfit
-        if gone := again - set(delivered):
-            raise RawError(
-                f"{root}: {listed(gone)} hold copies of what arrived before only now, and their folders are gone; bring them back"
-            )
+        if not found.any_day and (gone := again - set(delivered_days(run.spark, source, up_to=max(again, default=run.run_date)).days)):
+            raise RawError(f"{listed(gone)}: no such folders any more; bring them back, they hold copies of what arrived before only now")
         days = (days | again) - held.keys()
     run.warnings += [f"what arrived on {day} was not taken in and will be tried again: {why}" for day, why in sorted(held.items())]
     run.figures |= {"days_taken": len(days), "days_held_back": len(held)}
-    if missing := missing_days(taken | days, until=run.run_date, back=run.settings.ingest.lookback_days):
+    if missing := missing_days(taken | days, until=run.run_date, back=options.lookback_days):
         run.figures["days_missing"] = len(missing)
         run.warnings.append(f"nothing has arrived of {listed(missing)}; deliver it, and the next run takes it in")
 
 
-def _take_interactions(run: StepRun, days: Sequence[date], others: Collection[date], key: bytes) -> tuple[dict[date, str], set[date]]:
+def _take_interactions(
+    run: StepRun, source: Source, days: Sequence[date], others: Collection[date], key: bytes
+) -> tuple[dict[date, str], set[date]]:
     """Write what arrived on some days; or where that cannot stand, write nothing of it and return why.
 
     Returns:
@@ -85,8 +92,7 @@ def _take_interactions(run: StepRun, days: Sequence[date], others: Collection[da
         RawError: the run date is not fit.
     """
     options = run.settings.ingest
-    files = raw_files(run.spark, run.workspace.path("raw_interactions"), days)
-    raw = read_raw(run.spark, files, table_spec("raw_interactions"))
+    raw = read_days(run.spark, source, days, table_spec("raw_interactions"))
     judged = interactions.judge_interactions(
         raw.frame, key=key, lookback_days=options.lookback_days, max_text_length=options.max_text_length
     )
@@ -99,7 +105,7 @@ def _take_interactions(run: StepRun, days: Sequence[date], others: Collection[da
             rows, published, near_duplicate_seconds=options.near_duplicate_seconds, lookback_days=options.lookback_days
         )
 
-    with _judged(judged, verdicts_among, _INTERACTIONS) as rows:
+    with _judged(source, judged, verdicts_among, _INTERACTIONS) as rows:
         tally = _tally(rows, _INTERACTIONS)
         valid = interactions.valid_interactions(rows)
         known_items = run.read("item_versions").select("item_id").distinct()
@@ -110,7 +116,7 @@ def _take_interactions(run: StepRun, days: Sequence[date], others: Collection[da
             again = interactions.days_to_take_again(valid, published, so_far.where(of_days), lookback_days=options.lookback_days)
             if days_again := {row["arrival_date"] for row in again.collect()}:
                 return {}, days_again
-        _report(run, raw, tally, _INTERACTIONS, files=files)
+        _report(run, raw, tally, _INTERACTIONS)
         run.figures["unknown_item_count"] = unknown = sum(strange.values())
         if unknown:
             run.warnings.append(
@@ -124,20 +130,22 @@ def _take_interactions(run: StepRun, days: Sequence[date], others: Collection[da
 
 def ingest_catalog(run: StepRun) -> None:
     """Read the newest catalogue on or before the run date as the items of that date; it and those that the lake lacks make history."""
-    root, options = run.workspace.path("raw_catalog"), run.settings.ingest
-    delivered = [day for day in raw_days(run.spark, root) if day <= run.run_date]
+    options = run.settings.ingest
+    source = _source(run, _CATALOG, options.catalog.query)
+    found = _delivered(run, source)
+    delivered = [run.run_date] if found.any_day else found.days
     if not delivered:
-        raise RawError(f"{root}: no catalogue on or before {run.run_date}; deliver one")
+        waiting = f", and {found.not_ready[-1]} is not complete" if found.not_ready else ""
+        raise RawError(f"{run.workspace.path('raw_catalog')}: no catalogue on or before {run.run_date}{waiting}; deliver one")
     newest = max(delivered)
-    _check_age(run, newest)
-    taken = _taken(run, "catalog")
+    _check_age(run, source, newest)
+    taken = _taken(run, _CATALOG)
     days = sorted({newest, *(day for day in delivered if day not in taken)})
-    files = raw_files(run.spark, root, days)
-    raw = read_raw(run.spark, files, table_spec("raw_catalog"))
+    raw = read_days(run.spark, source, days, table_spec("raw_catalog"))
     judged = catalog.judge_catalog(raw.frame, max_text_length=options.max_text_length)
-    with _judged(judged, catalog.verdicts_among, _CATALOG) as rows:
+    with _judged(source, judged, catalog.verdicts_among, _CATALOG) as rows:
         tally = _tally(rows, _CATALOG)
-        _report(run, raw, tally, _CATALOG, files=files)
+        _report(run, raw, tally, _CATALOG)
         unfit = _unfit(run, rows, tally, days, _CATALOG, must=newest)
         run.warnings += [f"the catalogue of {day} was not taken in and will be tried again: {why}" for day, why in sorted(unfit.items())]
         _quarantine(run, rows, days, _CATALOG)
@@ -148,10 +156,10 @@ def ingest_catalog(run: StepRun) -> None:
         _note_arrivals(run, tally, new, _CATALOG)
 
 
-def _check_age(run: StepRun, newest: date) -> None:
+def _check_age(run: StepRun, source: Source, newest: date) -> None:
     options, age = run.settings.ingest, (run.run_date - newest).days
     run.figures["catalog_age_days"] = age
-    words = f"{run.workspace.path('raw_catalog')}: the newest catalogue is of {newest}, {age} days before {run.run_date}"
+    words = f"{named(source, newest)}: the newest catalogue is {age} days older than {run.run_date}"
     if age > options.max_catalog_age_days:
         raise RawError(f"{words}, more than ingest.max_catalog_age_days {options.max_catalog_age_days}; deliver one")
     if age > options.catalog_warning_days:
@@ -168,6 +176,23 @@ def _write_versions(run: StepRun, snapshots: DataFrame, new: Sequence[date], kno
     run.write("item_versions", item_versions(states, anew=anew, places=places), days=anew)
 
 
+def _source(run: StepRun, contract: _Contract, query: str, time: str = "iso") -> Source:
+    if query:
+        return Query(f"ingest.{contract.name}.query", query)
+    return Folder(run.workspace.path(f"raw_{contract.name}"), run.settings.ingest.ready_marker, time)
+
+
+def _delivered(run: StepRun, source: Source) -> Delivered:
+    """Return the days that a source holds up to the run date, with warnings of what is there and cannot be taken."""
+    found = delivered_days(run.spark, source, up_to=run.run_date)
+    if found.not_ready:
+        marker = run.settings.ingest.ready_marker
+        run.warnings.append(f"{len(found.not_ready)} days are not complete, {marker} is not in them: {listed(found.not_ready)}")
+    if found.others:
+        run.warnings.append(f"names that are no day were left out: {', '.join(found.others[:5])}")
+    return found
+
+
 def _key(run: StepRun) -> bytes:
     key = load_key(run.settings.ingest.user_key_file)
     if is_demo_key(key):
@@ -175,9 +200,9 @@ def _key(run: StepRun) -> bytes:
     return key
 
 
-def _taken(run: StepRun, source: str, fingerprint: str | None = None) -> set[date]:
-    """Return the days of a source that the lake holds; raise KeyMissingError where they were taken in with another key."""
-    rows = run.so_far("arrivals").where(f.col("source") == source).select("arrival_date", "key_fingerprint").collect()
+def _taken(run: StepRun, contract: _Contract, fingerprint: str | None = None) -> set[date]:
+    """Return the days that the lake holds; raise KeyMissingError where they were taken in with another key."""
+    rows = run.so_far("arrivals").where(f.col("source") == contract.name).select("arrival_date", "key_fingerprint").collect()
     strange = [row["arrival_date"] for row in rows if row["key_fingerprint"] != fingerprint]
     if strange:
         raise KeyMissingError(
@@ -188,15 +213,17 @@ def _taken(run: StepRun, source: str, fingerprint: str | None = None) -> set[dat
 
 
 @contextmanager
-def _judged(judged: DataFrame, verdicts_among: Callable[[DataFrame], DataFrame], source: _Source) -> Iterator[DataFrame]:
+def _judged(
+    source: Source, judged: DataFrame, verdicts_among: Callable[[DataFrame], DataFrame], contract: _Contract
+) -> Iterator[DataFrame]:
     """Yield the rows with all verdicts. Files are read and rows compared once, whatever looks at them afterwards."""
     judged = judged.persist()
     compared = verdicts_among(judged).persist()
     try:
-        with readable_files():
+        with readable(judged.sparkSession, source):
             # From here on Spark knows how few rows these are, and sends them to the others instead of shuffling all.
             compared.count()
-        yield with_verdicts(judged, compared, reasons=source.reasons, columns=source.columns)
+        yield with_verdicts(judged, compared, reasons=contract.reasons, columns=contract.columns)
     finally:
         compared.unpersist()
         judged.unpersist()
@@ -212,14 +239,14 @@ class Tally(NamedTuple):
     unknown_fields: Collection[str]
 
 
-def _tally(judged: DataFrame, source: _Source) -> Tally:
+def _tally(judged: DataFrame, contract: _Contract) -> Tally:
     """Count the verdicts; what comes to the driver grows with the files, not with the rows."""
     is_valid = f.col("reason").isNull()
     found = (
         judged.groupBy(f.coalesce("reason", f.lit("")).alias("verdict"), "file", "arrival_date")
         .agg(
             f.count(f.lit(1)).alias("rows"),
-            *(f.count_if(is_valid & f.col(mark)).alias(mark) for mark in source.marks),
+            *(f.count_if(is_valid & f.col(mark)).alias(mark) for mark in contract.marks),
             # Enough names to find the cause; a producer that puts values into names must not fill the driver.
             f.slice(f.array_sort(f.flatten(f.collect_set("unknown"))), 1, 20).alias("unknown"),
         )
@@ -231,35 +258,32 @@ def _tally(judged: DataFrame, source: _Source) -> Tally:
     for group in found:
         for counts in (verdicts, by_day[group["arrival_date"]], by_file[group["arrival_date"], group["file"]]):
             counts[group["verdict"]] += group["rows"]
-    marks = {mark: sum(group[mark] for group in found) for mark in source.marks}
+    marks = {mark: sum(group[mark] for group in found) for mark in contract.marks}
     return Tally(verdicts, by_day, by_file, marks, {name for group in found for name in group["unknown"]})
 
 
-def _report(run: StepRun, raw: RawRows, tally: Tally, source: _Source, *, files: Sequence[str]) -> None:
+def _report(run: StepRun, raw: RawRows, tally: Tally, contract: _Contract) -> None:
     """Put the figures and warnings into the run; raise RawError where rows were lost or doubled on the way."""
     verdicts = tally.verdicts
     # A count of its own: it only splits the files into rows, and it would see what the verdicts lost.
     rows_in = raw.frame.count()
-    rejected = {reason: verdicts[reason] for reason in source.reasons if verdicts[reason]}
+    rejected = {reason: verdicts[reason] for reason in contract.reasons if verdicts[reason]}
     run.figures |= {"rows_in": rows_in, "quarantined": sum(rejected.values())}
     others = {name: count for name, count in verdicts.items() if name and name not in rejected}
-    run.figures |= {f"{name}_count": verdicts[name] for name in source.copies}
+    run.figures |= {f"{name}_count": verdicts[name] for name in contract.copies}
     run.figures |= {f"{name}_count": count for name, count in sorted({**others, **tally.marks}.items()) if count}
     run.warnings += [f"quarantine: {reason} {count:,}" for reason, count in rejected.items()]
     unknown = sorted({*raw.unknown_columns, *tally.unknown_fields})
     if unknown:
         run.warnings.append(f"columns that the contract does not know were left out: {', '.join(unknown[:20])}")
-    # Spark writes a file's path as a URI; day and name tell it from the others.
-    seen = {_day_and_name(unquote(path)) for _, path in tally.by_file}
-    empty = sorted(path for path in files if _day_and_name(path) not in seen)
+    seen = {shown(as_path(path)) for _, path in tally.by_file}
+    if raw.files and (late := sorted(seen - set(raw.files))):
+        raise RawError(f"{', '.join(late[:5])}: arrived while the run was reading its folder; run it again")
+    empty = [path for path in raw.files if path not in seen]
     if empty:
         run.warnings.append(f"{len(empty)} files without a row: {', '.join(empty[:5])}")
     if verdicts.total() != rows_in:
         raise RawError(f"{rows_in:,} rows were read but {verdicts.total():,} judged; files changed during the run, run it again")
-
-
-def _day_and_name(path: str) -> str:
-    return "/".join(path.rsplit("/", 2)[-2:])
 
 
 def _unfit(
@@ -267,7 +291,7 @@ def _unfit(
     judged: DataFrame,
     tally: Tally,
     days: Sequence[date],
-    source: _Source,
+    contract: _Contract,
     *,
     must: date,
     strange: Mapping[date, int] | None = None,
@@ -281,10 +305,10 @@ def _unfit(
     Raises:
         RawError: `must` is one of them.
     """
-    unfit = _broken_files(judged, tally, source)
+    unfit = _broken_files(judged, tally, contract)
     for day in days:
         counts = tally.by_day[day]
-        faults = {reason: counts[reason] for reason in source.reasons if counts[reason]}
+        faults = {reason: counts[reason] for reason in contract.reasons if counts[reason]}
         if unknown := (strange or {}).get(day, 0):
             faults["unknown_item"] = unknown
         share, limit = sum(faults.values()) / max(counts.total(), 1), run.settings.ingest.max_quarantine_rate
@@ -301,15 +325,15 @@ def _unfit(
     if not tally.by_day[must][""]:
         unfit.setdefault(must, "empty day, no valid row in it; deliver it and run again")
     if unfit:
-        _quarantine(run, judged, days, source)
+        _quarantine(run, judged, days, contract)
     if must in unfit:
-        raise RawError(f"{source.name} of {must}: {unfit[must]}. Nothing was published, the tables are as they were")
+        raise RawError(f"{contract.name} of {must}: {unfit[must]}. Nothing was published, the tables are as they were")
     return unfit
 
 
-def _broken_files(judged: DataFrame, tally: Tally, source: _Source) -> dict[date, str]:
+def _broken_files(judged: DataFrame, tally: Tally, contract: _Contract) -> dict[date, str]:
     """Return the days with files in which no row is in the contract, with what the rows of each file have alike."""
-    spec = table_spec(f"raw_{source.name}")
+    spec = table_spec(f"raw_{contract.name}")
     broken = {
         (day, path): counts.total()
         for (day, path), counts in tally.by_file.items()
@@ -323,22 +347,22 @@ def _broken_files(judged: DataFrame, tally: Tally, source: _Source) -> dict[date
     return {day: f"{'; '.join(files)}. The columns are declared in schemas/{spec.table}.yaml" for day, files in found.items()}
 
 
-def _quarantine(run: StepRun, judged: DataFrame, days: Sequence[date], source: _Source) -> None:
-    rejected = judged.where(f.col("reason").isin(*source.reasons))
-    rows = rejected.select("arrival_date", f.lit(source.name).alias("source"), "reason", "raw", "file")
-    run.write("quarantine", rows, days=days, scope={"source": source.name})
+def _quarantine(run: StepRun, judged: DataFrame, days: Sequence[date], contract: _Contract) -> None:
+    rejected = judged.where(f.col("reason").isin(*contract.reasons))
+    rows = rejected.select("arrival_date", f.lit(contract.name).alias("source"), "reason", "raw", "file")
+    run.write("quarantine", rows, days=days, scope={"source": contract.name})
 
 
-def _note_arrivals(run: StepRun, tally: Tally, days: Collection[date], source: _Source, fingerprint: str | None = None) -> None:
+def _note_arrivals(run: StepRun, tally: Tally, days: Collection[date], contract: _Contract, fingerprint: str | None = None) -> None:
     """Write that the days were taken in. It is the last of a run's writes: what is cut short before is taken in again."""
     rows = []
     for day in days:
         counts = tally.by_day[day]
-        rejected = sum(counts[reason] for reason in source.reasons)
-        copies = sum(counts[name] for name in source.copies)
-        rows.append((day, source.name, counts.total(), counts[""], rejected, copies, fingerprint))
+        rejected = sum(counts[reason] for reason in contract.reasons)
+        copies = sum(counts[name] for name in contract.copies)
+        rows.append((day, contract.name, counts.total(), counts[""], rejected, copies, fingerprint))
     frame = run.spark.createDataFrame(rows, table_spec("arrivals").struct)
-    run.write("arrivals", frame, days=sorted(days), scope={"source": source.name})
+    run.write("arrivals", frame, days=sorted(days), scope={"source": contract.name})
 
 
 STEPS: tuple[Step, ...] = (
