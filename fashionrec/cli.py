@@ -1,7 +1,6 @@
 """The command for people: fashionrec demo | run | release | import | world | show | memory | tables | pseudonym | doctor."""
 
 import argparse
-import json
 import logging
 import math
 import sys
@@ -17,11 +16,19 @@ from fashionrec.commands.data_dictionary import data_dictionary
 from fashionrec.commands.memory import memory
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.pipeline.console import open_console
-from fashionrec.pipeline.job import OneLineParser, add_run_arguments, add_settings_arguments, one_line_errors, parse_date
+from fashionrec.pipeline.job import (
+    OneLineParser,
+    add_run_arguments,
+    add_settings_arguments,
+    one_line_errors,
+    parse_date,
+    print_settings,
+    start,
+)
 from fashionrec.pipeline.registry import STEPS, select_steps
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.workspace import Workspace, open_models, open_newest, open_workspace
-from fashionrec.settings import Settings, load_settings, settings_hash
+from fashionrec.settings import Settings, load_settings
 from fashionrec.sources.importers import importers
 
 Command = Callable[[argparse.Namespace, Console], None]
@@ -44,8 +51,8 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 
 def _run(options: argparse.Namespace, console: Console) -> None:
     settings, steps = _settings(options), select_steps(options.steps, options.skip)
-    console.print(Text(f"settings {settings_hash(settings)}: {json.dumps(settings.model_dump(mode='json'))}"), soft_wrap=True)
-    workspace = open_workspace(settings, options.run_date)
+    print_settings(settings, console)
+    workspace = start(settings, options.run_date, console)
     show.summary(workspace, run_steps(workspace, steps, console), console)
 
 
