@@ -20,7 +20,7 @@ from fashionrec.sources.columns import RawError, common_faults
 from fashionrec.sources.files import RawRows, raw_days, raw_files, read_raw, readable_files
 
 # Why the rows of a file fail whose producer has changed its fields; the fewest rows that tell so; the most files that are looked at.
-_FILE_REASONS = ("malformed", "missing_field", "bad_time")
+_FILE_REASONS = ("malformed", "missing_field", "bad_time", interactions.ANONYMOUS)
 _FEWEST_ROWS, _MOST_FILES = 10, 20
 
 
@@ -181,7 +181,7 @@ def _whole_files(judged: DataFrame, tally: Tally, spec: TableSpec) -> None:
     }
     faults = {}
     for path in sorted(broken)[:_MOST_FILES]:
-        sample = judged.where(f.col("file") == path).select("raw").limit(_FEWEST_ROWS).collect()
+        sample = judged.where((f.col("file") == path) & f.col("raw").isNotNull()).select("raw").limit(_FEWEST_ROWS).collect()
         faults[path] = common_faults([row["raw"] for row in sample], spec)
     problems = [f"{path}: {', '.join(faults[path])} (all {broken[path]:,} rows)" for path in faults if faults[path]]
     if problems:
