@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from fashionrec.ingest.versions import intervals
+from fashionrec.lake.order import EVENT_ORDER
 from fashionrec.pipeline.steps.sequences import attributed_events, examples_of
 from fashionrec.pipeline.workspace import Workspace
 from fashionrec.sequences import as_of_today
@@ -60,7 +61,7 @@ def by_duckdb(settings: Sequences, run_date: str, source: Path, target: Path) ->
 def _sql(source: Path, settings: Sequences, run_date: str) -> str:
     described = ", ".join(f"CASE WHEN e.item_id IS NOT NULL THEN i.{name} END AS {name}" for name in _DESCRIPTION)
     step = ", ".join(f"'{name}': {name}" for name in _STEP)
-    gap = settings.session_gap_minutes * 60_000_000
+    gap, order = settings.session_gap_minutes * 60_000_000, ", ".join(EVENT_ORDER)
     return f"""
 WITH described AS (
     SELECT v.* REPLACE (coalesce(p.category, v.category) AS category), p.price
@@ -73,18 +74,18 @@ WITH described AS (
 ), timed AS (
     SELECT *, lag(us) OVER o AS before, us - lag(us, {settings.max_events_per_minute}) OVER o < 60000000
         OR us - lag(us, {settings.max_events_per_day}) OVER o < 86400000000 AS too_fast
-    FROM joined WINDOW o AS (PARTITION BY user_id ORDER BY event_at, event_id)
+    FROM joined WINDOW o AS (PARTITION BY user_id ORDER BY {order})
 ), people AS (
     SELECT * FROM timed
     QUALIFY NOT coalesce(bool_or(too_fast) OVER (PARTITION BY user_id), false)
         AND count(*) FILTER (action = 'purchase') OVER (PARTITION BY user_id) <= {settings.max_purchases}
 ), started AS (
     SELECT *, last_value(CASE WHEN before IS NULL OR us - before >= {gap} THEN us END IGNORE NULLS)
-        OVER (PARTITION BY user_id ORDER BY event_at, event_id) AS session_start
+        OVER (PARTITION BY user_id ORDER BY {order}) AS session_start
     FROM people
 ), led AS (
     SELECT *, lead(CASE WHEN item_id IS NOT NULL AND is_known THEN {{'category': item_category, 'start': session_start}} END IGNORE NULLS)
-        OVER (PARTITION BY user_id ORDER BY event_at, event_id) AS led_to
+        OVER (PARTITION BY user_id ORDER BY {order}) AS led_to
     FROM started
 ), attributed AS (
     SELECT * REPLACE (CASE WHEN action = 'search' AND led_to.start = session_start THEN led_to.category
@@ -94,7 +95,7 @@ WITH described AS (
 ), placed AS (
     SELECT *, item_category AS category, row_number() OVER o AS place,
         coalesce(lag(action) OVER o = action AND lag(coalesce(item_id, query)) OVER o = coalesce(item_id, query), false) AS repeats
-    FROM attributed WHERE item_category IS NOT NULL WINDOW o AS (PARTITION BY user_id, item_category ORDER BY event_at, event_id)
+    FROM attributed WHERE item_category IS NOT NULL WINDOW o AS (PARTITION BY user_id, item_category ORDER BY {order})
 ), paths AS (
     SELECT user_id, category, list({{'place': place, 'step': {{{step}}}}} ORDER BY place) AS path,
         list({{'place': place, 'event_id': event_id, 'event_at': event_at, 'item_id': item_id, 'title': title}} ORDER BY place)
@@ -157,9 +158,9 @@ def by_polars(settings: Sequences, run_date: str, source: Path, target: Path) ->
         interactions.select("number", "about", "event_date").join(versions, on="about").filter(that_day).select("number", "category", "row")
     )
     events = interactions.select(*_EVENT, "number").with_columns(
-        pl.col("user_id").cast(pl.Categorical), pl.col("action").cast(pl.Categorical)
+        pl.col("user_id").cast(pl.Categorical), pl.col("action").cast(pl.Enum(["search", "click", "purchase"]))
     )
-    joined = events.join(known, on="number", how="left").drop("number").sort("user_id", "event_at", "event_id")
+    joined = events.join(known, on="number", how="left").drop("number").sort("user_id", "event_at", "action", "event_id")
     too_fast = (us - us.shift(settings.max_events_per_minute).over("user_id") < 60_000_000) | (
         us - us.shift(settings.max_events_per_day).over("user_id") < 86_400_000_000
     )

@@ -1,7 +1,6 @@
 """The command for people: fashionrec demo | run | release | import | world | show | memory | tables | pseudonym | doctor."""
 
 import argparse
-import json
 import logging
 import math
 import sys
@@ -15,13 +14,22 @@ from rich.text import Text
 from fashionrec.commands import demo, doctor, release, show, tables
 from fashionrec.commands.data_dictionary import data_dictionary
 from fashionrec.commands.memory import memory
+from fashionrec.errors import UserError
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.pipeline.console import open_console
-from fashionrec.pipeline.job import OneLineParser, add_run_arguments, add_settings_arguments, one_line_errors, parse_date
+from fashionrec.pipeline.job import (
+    OneLineParser,
+    add_run_arguments,
+    add_settings_arguments,
+    one_line_errors,
+    parse_date,
+    print_settings,
+    start,
+)
 from fashionrec.pipeline.registry import STEPS, select_steps
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.workspace import Workspace, open_models, open_newest, open_workspace
-from fashionrec.settings import Settings, load_settings, settings_hash
+from fashionrec.settings import Settings, load_settings
 from fashionrec.sources.importers import importers
 
 Command = Callable[[argparse.Namespace, Console], None]
@@ -44,8 +52,8 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 
 def _run(options: argparse.Namespace, console: Console) -> None:
     settings, steps = _settings(options), select_steps(options.steps, options.skip)
-    console.print(Text(f"settings {settings_hash(settings)}: {json.dumps(settings.model_dump(mode='json'))}"), soft_wrap=True)
-    workspace = open_workspace(settings, options.run_date)
+    print_settings(settings, console)
+    workspace = start(settings, options.run_date, console)
     show.summary(workspace, run_steps(workspace, steps, console), console)
 
 
@@ -66,8 +74,8 @@ def _roll_back_release(options: argparse.Namespace, console: Console) -> None:
 
 
 def _import(options: argparse.Namespace, console: Console) -> None:
-    importer, paths = importers()[options.name], _settings(options).paths
-    counts = importer.import_files(Path(options.source), Path(paths.locate("raw_interactions")), Path(paths.locate("raw_catalog")))
+    importer = importers()[options.name]
+    counts = importer.import_files(Path(options.source), *_raw_folders(options))
     for name, value in counts.items():
         console.print(Text(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"))
     console.print(Text("\n".join(["What the data does not say:", *(f"- {gap}" for gap in importer.gaps)])), soft_wrap=True)
@@ -76,11 +84,10 @@ def _import(options: argparse.Namespace, console: Console) -> None:
 def _world(options: argparse.Namespace, console: Console) -> None:
     from fashionrec.sources.world.shop import make_table_1_world
 
-    paths = _settings(options).paths
-    root = Path(paths.locate("raw_interactions"))
+    root, raw_catalog = _raw_folders(options)
     counts = make_table_1_world(
         root,
-        Path(paths.locate("raw_catalog")),
+        raw_catalog,
         end_date=options.run_date,
         days=options.days,
         scale=options.scale,
@@ -126,18 +133,18 @@ def _doctor(options: argparse.Namespace, console: Console) -> None:
     doctor.check(_settings(options), console)
 
 
-def _not_negative(text: str) -> int:
-    """Return a whole number from 0; raise argparse's error otherwise."""
-    if not text.isascii() or not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
-    return int(text)
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers within limits that raises argparse's error for any other text."""
 
+    def read(text: str) -> int:
+        # Python refuses to read numbers of very many digits.
+        if not text.isascii() or not text.isdecimal() or len(text) > 20 or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number from {least}")
+        if int(text) > most:
+            raise argparse.ArgumentTypeError(f"{text!r} is more than {most:,}")
+        return int(text)
 
-def _positive(text: str) -> int:
-    """Return a whole number from 1; raise argparse's error otherwise."""
-    if not text.isascii() or not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
+    return read
 
 
 def _query(text: str) -> str:
@@ -145,14 +152,6 @@ def _query(text: str) -> str:
     if not normalise_text(text):
         raise argparse.ArgumentTypeError(f"{text!r} holds no word to look up")
     return text
-
-
-def _days(text: str) -> int:
-    """Return a number of days from 1 to ten years; raise argparse's error otherwise."""
-    days = _positive(text)
-    if days > 3_660:
-        raise argparse.ArgumentTypeError(f"{text!r} days are more than ten years")
-    return days
 
 
 def _scale(text: str) -> float:
@@ -164,6 +163,17 @@ def _scale(text: str) -> float:
     if not 0 < value <= 10:
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and up to 10")
     return value
+
+
+def _raw_folders(options: argparse.Namespace) -> tuple[Path, Path]:
+    """Return the folders of raw interactions and catalogues; raise UserError where they are on no disk of this machine."""
+    paths = _settings(options).paths
+    for name in ("raw_interactions", "raw_catalog"):
+        if "://" in paths.locate(name):
+            raise UserError(
+                f"paths.{name} is {paths.locate(name)}: raw files are made on this machine's disk; --set paths.root=FOLDER, then copy"
+            )
+    return Path(paths.locate("raw_interactions")), Path(paths.locate("raw_catalog"))
 
 
 def _settings(options: argparse.Namespace, default: str = "local.yaml") -> Settings:
@@ -183,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("demo", _demo, "Make a small synthetic shop and run the whole pipeline on it.")
     one.add_argument("--run-date", type=parse_date, default=demo.RUN_DATE, metavar="YYYY-MM-DD", help=f"default: {demo.RUN_DATE}")
-    one.add_argument("--users", type=_positive, default=demo.USERS, help=f"users of the world (default: {demo.USERS})")
+    one.add_argument("--users", type=_whole(1, 1_000_000), default=demo.USERS, help=f"users of the world (default: {demo.USERS})")
     add_settings_arguments(one)
 
     names = ", ".join(step.name for step in STEPS)
@@ -196,9 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = commands.add_parser("release", help=about, description=about).add_subparsers(required=True, metavar="VERB")
     add("list", _list_releases, "List the releases: parts, figures, which one serves and why.", verbs)
     one = add("show", _show_release, "Show one release: its parts with their hashes, tables, figures and why.", verbs)
-    one.add_argument("version", nargs="?", type=_positive, metavar="VERSION", help="its number (default: the one that serves)")
+    one.add_argument("version", nargs="?", type=_whole(1, 2**31 - 1), metavar="VERSION", help="its number (default: the one that serves)")
     one = add("promote", _promote_release, "Let a release serve from the next run on.", verbs)
-    one.add_argument("version", type=_positive, metavar="VERSION", help="its number")
+    one.add_argument("version", type=_whole(1, 2**31 - 1), metavar="VERSION", help="its number")
     add("rollback", _roll_back_release, "Let the release serve that did before the present one.", verbs)
     for one in verbs.choices.values():
         add_settings_arguments(one)
@@ -213,11 +223,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--run-date", type=parse_date, default=demo.RUN_DATE, metavar="YYYY-MM-DD", help=f"its last day (default: {demo.RUN_DATE})"
     )
-    one.add_argument("--days", type=_days, default=365, help="days up to it, at most ten years (default: 365)")
+    one.add_argument("--days", type=_whole(1, 3_660), default=365, help="days up to it, at most ten years (default: 365)")
     one.add_argument("--scale", type=_scale, default=0.01, help="1 is Table 1: 5.9 million interactions (default: 0.01)")
     one.add_argument("--verticals", default="fashion,electronics,toys", metavar="A,B", help="default: fashion,electronics,toys")
-    one.add_argument("--heavy-user-events", type=_not_negative, default=200, help="events of one robot; 0: none (default: 200)")
-    one.add_argument("--seed", type=_not_negative, default=1, help="another seed, another world (default: 1)")
+    one.add_argument("--heavy-user-events", type=_whole(0, 1_000_000), default=200, help="events of one robot; 0: none (default: 200)")
+    one.add_argument("--seed", type=_whole(0, 2**32 - 1), default=1, help="another seed, another world (default: 1)")
     add_settings_arguments(one)
 
     one = add("show", _show, "Show one user's journey with the memory's answers, prompt, answer and products with why.")

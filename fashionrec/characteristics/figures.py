@@ -10,6 +10,8 @@ from datetime import date, timedelta
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as f
 
+from fashionrec.lake.order import event_order
+
 ALL, WHOLE, LAST_MONTHS = "all", "whole", "last_3_months"
 FASHION = "fashion"
 # The paper's ratios of fashion to other verticals (section 3).
@@ -78,9 +80,7 @@ def comparison(events: DataFrame) -> DataFrame:
     Args:
         events: attributed events with `vertical` and `category`; nothing comes of purchases alone.
     """
-    so_far = (
-        Window.partitionBy("user_id", "vertical", "category").orderBy("event_at", "event_id").rowsBetween(Window.unboundedPreceding, -1)
-    )
+    so_far = Window.partitionBy("user_id", "vertical", "category").orderBy(*event_order()).rowsBetween(Window.unboundedPreceding, -1)
     block = f.count_if(f.col("action") == "purchase").over(so_far)
     purchases = (
         events.where("category IS NOT NULL")

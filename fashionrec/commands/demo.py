@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.text import Text
 
 from fashionrec.commands import show
+from fashionrec.pipeline.job import start
 from fashionrec.pipeline.registry import STEPS
 from fashionrec.pipeline.runner import run_steps
-from fashionrec.pipeline.workspace import open_workspace
 from fashionrec.settings import Settings
 from fashionrec.sources.world.shop import make_world
 
@@ -25,7 +25,7 @@ def run(settings: Settings, run_date: date, console: Console, *, users: int) -> 
     console.print(Text.assemble(title, f": {users} users, {DAYS} days up to {run_date}, in {raw_interactions}"), soft_wrap=True)
     counts = make_world(raw_interactions, raw_catalog, end_date=run_date, days=DAYS, user_count=users, items_per_category=300, seed=1)
     console.print(Text(", ".join(f"{value:,} {name}" for name, value in counts.items())), soft_wrap=True)
-    workspace = open_workspace(settings, run_date)
+    workspace = start(settings, run_date, console)
     manifest = run_steps(workspace, STEPS, console)
     show.summary(workspace, manifest, console)
     console.print(Text("\nAll data above is synthetic. Look further:", "bold"))

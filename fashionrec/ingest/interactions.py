@@ -3,8 +3,9 @@
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
-from fashionrec.ingest.pseudonyms import hide_names, pseudonym_of, with_key
+from fashionrec.ingest.pseudonyms import hide_names, names_nobody, pseudonym_of, with_key
 from fashionrec.ingest.text import clean_text
+from fashionrec.ingest.times import instant, lacks_zone
 from fashionrec.ingest.verdicts import first_reason
 from fashionrec.lake.spec import table_spec
 from fashionrec.sources.rows import is_blank
@@ -15,6 +16,8 @@ REASONS = (
     "malformed",
     "missing_field",
     "text_too_long",
+    "too_many_results",
+    "bad_user_id",
     "unknown_action",
     "no_time_zone",
     "bad_time",
@@ -27,14 +30,23 @@ REASONS = (
     "bad_position",
     "conflicting_id",
 )
-# Rows that are neither valid nor rejected: a second copy of an event, and the same action again at once.
-DUPLICATE, NEAR_DUPLICATE, CONFLICT = "duplicate", "near_duplicate", "conflicting_id"
+# Rows that are neither valid nor rejected: a second copy of an event, and the same action again at once. Events of visitors that the shop
+# does not know are left out as well: nobody can be mailed because of them.
+DUPLICATE, NEAR_DUPLICATE, CONFLICT, ANONYMOUS = "duplicate", "near_duplicate", "conflicting_id", "anonymous"
 # What is counted among the valid rows: values left out because they do not belong to the row's action, and paid placements.
 MARKS = ("misplaced", "sponsored")
 COLUMNS = tuple(table_spec("interactions").struct.names)
 _RAW_COLUMNS = (*(name for name in COLUMNS if name not in ("event_date", "arrival_date")), "sponsored_results")
-_ISO_8601 = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
-_ZONE = r"(Z|[+-]\d{2}:?\d{2})$"
+# More than any page of a shop shows: a crawler's, or a whole catalogue.
+MOST_RESULTS = 1000
+# Longest text of a rejected row that is kept.
+_LONGEST_TEXT = 10_000
+# Names of fields that may hold the user in the place of `user_id`.
+_LIKE_USER = "(?i)id$|user|customer|client|visitor|member|account|shopper"
+# Between results that are looked at as one text.
+_BETWEEN = "\n"
+# Of such a text: an object or a list, of which a reader made a text.
+_NESTED = r"(?m)^\s*+[{\[]"
 # The clocks farthest ahead of UTC.
 _HOURS_EAST = 14
 
@@ -43,9 +55,9 @@ def judge_interactions(raw: DataFrame, *, key: bytes, lookback_days: int, max_te
     """Return every raw row with the columns of the table `interactions` and a verdict on the row by itself.
 
     The other verdicts come from `verdicts_among`. Users and devices are pseudonyms from here on. Added are `row` (a number), `reason`
-    (null for a valid row, otherwise one of REASONS), `raw` (the row as text, where it is rejected), `file`, `unknown` (fields that the
-    contract does not know) and `misplaced` (whether a value that does not belong to the row's action was left out, such as the query on a
-    click).
+    (null for a valid row, otherwise one of REASONS or ANONYMOUS), `raw` (the row as text, where it is rejected, or its user may stand in
+    a field that the contract does not know), `file`, `unknown` (such fields) and `misplaced` (whether a value that does not belong to the
+    row's action was left out, such as the query on a click).
 
     Args:
         raw: rows of `sources.source.read_days`.
@@ -57,10 +69,11 @@ def judge_interactions(raw: DataFrame, *, key: bytes, lookback_days: int, max_te
     rows = with_key(raw, key).withColumns(
         {
             "arrival_date": f.col("_arrival_date"),
-            "_event_at": f.when(f.col("event_at").rlike(_ISO_8601 + _ZONE), f.col("event_at").try_cast("timestamp")),
+            "_event_at": instant(f.col("event_at")),
             "_query": clean_text("query"),
             "_item": f.when(~is_blank("item_id"), f.trim("item_id")),
             "_paid": f.coalesce(f.col("sponsored"), f.lit(False)),
+            "_shown": f.array_join(f.concat("results", f.coalesce("sponsored_results", f.array().cast("array<string>"))), _BETWEEN, " "),
         }
     )
     rows = rows.withColumn("reason", _reason(is_search, lookback_days, max_text_length))
@@ -79,10 +92,10 @@ def judge_interactions(raw: DataFrame, *, key: bytes, lookback_days: int, max_te
         f.when(~is_search & ~f.col("_paid"), f.col("position")).alias("position"),
         f.when(is_search, f.when(f.col("sponsored_results").isNull(), f.col("results")).otherwise(organic)).alias("results"),
         f.coalesce(is_placement, f.lit(False)).alias("sponsored"),
-        f.when(~is_blank("device_id"), pseudonym_of(f.col("device_id"))).alias("device_id"),
+        f.when(~names_nobody(f.col("device_id")), pseudonym_of(f.col("device_id"))).alias("device_id"),
         f.when(~is_blank("marketplace"), f.trim("marketplace")).alias("marketplace"),
         "reason",
-        f.when(f.col("reason").isin(*REASONS), _raw_text()).alias("raw"),
+        f.when(f.col("reason").isin(*REASONS) | _may_be_renamed(), _raw_text()).alias("raw"),
         f.col("_file").alias("file"),
         f.col("_unknown").alias("unknown"),
         (f.col("reason").isNull() & _out_of_place(is_search)).alias("misplaced"),
@@ -175,15 +188,21 @@ def _reason(is_search: Column, lookback_days: int, max_text_length: int) -> Colu
     at, day = f.col("_event_at"), f.to_date("_event_at")
     end_of_arrival = f.date_add("arrival_date", 1).cast("timestamp")
     texts = (*(f.col(name) for name in ("event_id", "user_id", "item_id", "device_id", "marketplace")), f.col("_query"))
-    no_zone = f.col("event_at").rlike(f"{_ISO_8601}$") & f.col("event_at").try_cast("timestamp").isNotNull()
+    shown = f.col("_shown")
+    nested = f.startswith("event_id", f.lit("{")) | f.startswith("event_id", f.lit("["))
+    nested |= (f.contains(shown, f.lit("{")) | f.contains(shown, f.lit("["))) & shown.rlike(_NESTED)
+    long_result = (f.length(shown) > max_text_length) & shown.rlike(f"[^{_BETWEEN}]{{{max_text_length + 1}}}")
     return first_reason(
         {
             "bad_encoding": f.col("_bad_encoding"),
-            "malformed": f.col("_malformed"),
-            "missing_field": is_blank("event_id") | is_blank("user_id") | is_blank("event_at") | is_blank("action"),
-            "text_too_long": f.greatest(*(f.length(text) for text in texts)) > max_text_length,
+            "malformed": f.col("_malformed") | nested,
+            "missing_field": is_blank("event_id") | is_blank("event_at") | is_blank("action"),
+            "text_too_long": (f.greatest(*(f.length(text) for text in texts)) > max_text_length) | long_result,
+            "too_many_results": f.greatest(f.size("results"), f.size("sponsored_results")) > MOST_RESULTS,
+            ANONYMOUS: is_blank("user_id"),
+            "bad_user_id": names_nobody(f.col("user_id")),
             "unknown_action": ~f.col("action").isin("search", "click", "purchase"),
-            "no_time_zone": no_zone,
+            "no_time_zone": at.isNull() & lacks_zone(f.col("event_at")),
             "bad_time": at.isNull(),
             # The first day of 1970 is what a clock shows that was never set.
             "before_epoch": at < f.lit("1970-01-02").cast("timestamp"),
@@ -198,10 +217,16 @@ def _reason(is_search: Column, lookback_days: int, max_text_length: int) -> Colu
     )
 
 
+def _may_be_renamed() -> Column:
+    """Return whether a row without a user has a field that may be the user's under another name."""
+    return (f.col("reason") == ANONYMOUS) & f.exists("_unknown", lambda name: name.rlike(_LIKE_USER))
+
+
 def _raw_text() -> Column:
-    """Return the row as it came, or where only its columns are known as their JSON, with pseudonyms for the IDs in it."""
+    """Return the row as it came, or where only its columns are known as their JSON, with pseudonyms for the IDs in it; long ones cut."""
     as_json = f.to_json(f.struct(*(f.col(name) for name in _RAW_COLUMNS)))
-    return hide_names(f.coalesce("_text", as_json), "user_id", "device_id")
+    # Cut when its IDs are hidden: half of one could not be told any more.
+    return f.substring(hide_names(f.coalesce("_text", as_json), "user_id", "device_id"), 1, _LONGEST_TEXT)
 
 
 def _out_of_place(is_search: Column) -> Column:

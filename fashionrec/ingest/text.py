@@ -11,10 +11,26 @@ _TAGS = r"<!--.*?-->|</?[A-Za-z][^<>]*>"
 _BEGINNINGS = r"<(?=[A-Za-z/!?])|&(lt|LT|#0*60|#[xX]0*3[cC]);?"
 
 
+# What shows nothing and changes what is shown: soft hyphens, marks of direction, tags, those of no width but the two that join letters.
+_HIDDEN = r"[\p{Cf}&&[^\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u200c\u200d]]+"
+# Letters and marks that show nothing either, alone.
+_SEEN = r"[^ \p{M}\u200c\u200d\u115f\u1160\u3164\uffa0\u2800]"
+
+
 def clean_text(column: str | Column) -> Column:
-    """Return a text fit for one line of a prompt: control characters and '|' become spaces, white space is collapsed, blank is null."""
-    text = f.trim(f.regexp_replace(column, r"[\p{Cc}\p{Z}|]+", " "))
-    return f.when(f.length(text) > 0, text)
+    """Return a text fit for one line of a prompt: control characters and '|' become spaces, white space is collapsed, what has no width
+    is left out; null where nothing is left to see."""
+    text = f.col(column) if isinstance(column, str) else column
+    shown = f.when(f.length(text) == f.octet_length(text), text).otherwise(f.regexp_replace(text, _HIDDEN, ""))
+    text = f.trim(f.regexp_replace(shown, r"[\p{Cc}\p{Z}|]+", " "))
+    return f.when(text.rlike(_SEEN), text)
+
+
+def plain_list(column: str | Column) -> Column:
+    """Return a text that is a JSON list as its entries with commas between them, any other as it is."""
+    text = f.col(column) if isinstance(column, str) else column
+    entries = f.from_json(text, "array<string>")
+    return f.when(text.rlike(r"(?s)^\s*\[.*\]\s*$"), f.coalesce(f.array_join(entries, ", "), text)).otherwise(text)
 
 
 def without_markup(column: str | Column) -> Column:

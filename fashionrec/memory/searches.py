@@ -3,6 +3,7 @@
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as f
 
+from fashionrec.lake.order import EVENT_ORDER, event_order
 from fashionrec.memory.normalise import normalise_query
 
 
@@ -14,14 +15,14 @@ def attribute_queries(events: DataFrame) -> DataFrame:
     An item event has the query of the latest search before it in the session and no wording. Item events without such a search, and
     searches without a letter or digit, are left out.
     """
-    in_order = Window.partitionBy("user_id", "session_id").orderBy("event_at", "event_id")
+    in_order = Window.partitionBy("user_id", "session_id").orderBy(*event_order())
     typed = f.when(f.col("action") == "search", f.nullif(normalise_query(f.col("query")), f.lit("")))
     following = f.lead("_typed").over(in_order)
     longer = f.startswith(following, f.col("_typed")) & (f.length(following) > f.length("_typed"))
     is_prefix = f.coalesce(longer & (f.lead("event_date").over(in_order) == f.col("event_date")), f.lit(False))
     settled = f.when(~f.col("is_prefix"), f.col("_typed"))
     before = f.last("_settled", ignorenulls=True).over(in_order)
-    after = f.expr("lead(_settled, 1) IGNORE NULLS OVER (PARTITION BY user_id, session_id ORDER BY event_at, event_id)")
+    after = f.expr(f"lead(_settled, 1) IGNORE NULLS OVER (PARTITION BY user_id, session_id ORDER BY {', '.join(EVENT_ORDER)})")
     query = f.when(f.col("is_prefix"), after).when(f.col("action") == "search", f.col("_settled")).otherwise(before)
     return (
         events.withColumn("_typed", typed)

@@ -5,20 +5,22 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NoReturn
 
+from rich.console import Console
 from rich.text import Text
 
 from fashionrec.errors import UserError
 from fashionrec.pipeline.console import open_console
 from fashionrec.pipeline.registry import step_named
 from fashionrec.pipeline.runner import run_steps
-from fashionrec.pipeline.workspace import open_workspace
-from fashionrec.settings import load_settings, settings_hash
+from fashionrec.pipeline.workspace import Workspace, open_workspace
+from fashionrec.settings import Settings, load_settings, settings_hash, shown_settings, without_passwords
 
 # Of run dates: what lies outside is a slip, and the days before it may be no dates at all.
 _YEARS = (1980, 2999)
@@ -41,30 +43,49 @@ def main(name: str) -> None:
     console = open_console(soft_wrap=True)
     with one_line_errors():
         settings = load_settings(arguments.conf, arguments.set)
-        console.print(Text(f"settings {settings_hash(settings)}: {json.dumps(settings.model_dump(mode='json'))}"))
-        run_steps(open_workspace(settings, arguments.run_date), [step_named(name)], console)
+        print_settings(settings, console)
+        run_steps(start(settings, arguments.run_date, console), [step_named(name)], console)
+
+
+def print_settings(settings: Settings, console: Console) -> None:
+    """Print the settings of a run in one line, without passwords."""
+    console.print(Text(f"settings {settings_hash(settings)}: {json.dumps(shown_settings(settings))}"), soft_wrap=True)
+
+
+def start(settings: Settings, run_date: date, console: Console) -> Workspace:
+    """Return the workspace of a date, with Spark started; a log, which has no moving line, is told before what takes its seconds."""
+    if not console.is_terminal:
+        console.print(Text(f"Spark starts at {datetime.now(UTC):%H:%M:%S} UTC"))
+    return open_workspace(settings, run_date)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the process with one line and status 1 for what its user can mend, with 130 for Ctrl-C; other errors keep their traceback."""
+    """End the process with one line and status 1 for what its user can mend, with 130 for Ctrl-C; other errors keep their traceback.
+
+    No text of an error shows the password of a URI.
+    """
     logging.getLogger().addFilter(_not_of_gateway)
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {without_passwords(str(error))}")
     except BrokenPipeError:
         # Whoever read the output has gone, as `head` does: nothing is left to say, nor to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         # Disks and rights are their user's; what the package finds out about its own files is a UserError.
-        if error.filename is None:
-            raise
-        sys.exit(f"error: {error.filename}: {error.strerror}")
+        sys.exit(_traceback() if error.filename is None else f"error: {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: tables of unfinished steps are as they were\n")
         sys.exit(_INTERRUPTED)
+    except Exception:
+        sys.exit(_traceback())
+
+
+def _traceback() -> str:
+    return without_passwords(traceback.format_exc())
 
 
 def _not_of_gateway(record: logging.LogRecord) -> bool:

@@ -22,7 +22,7 @@ from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.usage import PEAK_IS, PeakMemory, every
 from fashionrec.pipeline.workspace import Workspace
 from fashionrec.reports.page import write_whole
-from fashionrec.settings import settings_hash
+from fashionrec.settings import settings_hash, shown_settings, without_passwords
 
 
 def run_steps(workspace: Workspace, steps: Sequence[Step], console: Console) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def run_steps(workspace: Workspace, steps: Sequence[Step], console: Console) -> 
     lineage = {"run_id": run_id, "code_version": code_version(), "settings_hash": settings_hash(workspace.settings)}
     # A root that cannot be written to is found out here, not after a step's work.
     workspace.day_folder("manifests")
-    settings = workspace.settings.model_dump(mode="json")
+    settings = shown_settings(workspace.settings)
     manifest: dict[str, Any] = {**lineage, "run_date": str(workspace.run_date), "settings": settings, "peak_gib_is": PEAK_IS, "steps": []}
     width = max(len(step.name) for step in steps)
     try:
@@ -85,11 +85,11 @@ def _run_step(run: StepRun, console: Console, width: int) -> tuple[dict[str, Any
         "rows_read": run.rows_read,
         "rows_written": run.rows_written,
         "figures": run.figures,
-        "warnings": run.warnings,
+        "warnings": [without_passwords(warning) for warning in run.warnings],
         "notes": run.notes,
     }
     if error:
-        entry["error"] = f"{type(error).__name__}: {error}"
+        entry["error"] = without_passwords(f"{type(error).__name__}: {error}")
     _show_outcome(entry, console, width)
     return entry, error
 

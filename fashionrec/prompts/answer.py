@@ -6,10 +6,11 @@ from typing import NamedTuple
 from fashionrec.errors import UserError
 from fashionrec.prompts.clean import MAX_TITLE_CHARS, clean_title, unquote
 
-MAX_ID_CHARS = 24
+# At one token a character an ID leaves room for a title within the 64 tokens of an answer, whatever the tokenizer.
+MAX_ID_CHARS = 48
 SEPARATOR = " | "
 
-ID_PATTERN = rf"[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}"
+ID_PATTERN = rf"[A-Za-z0-9_./:-]{{1,{MAX_ID_CHARS}}}"
 # What a title shows: no blanks, exotic spaces or control characters, no separator, no brackets that models write their special tokens with.
 # Listed rather than excluded: a decoder takes an excluding class to hold the surrogates too, and what it then writes is no UTF-8.
 # The gaps are U+1680, U+2000-200F, U+2028-202F, U+205F-206F, U+3000, the surrogates and U+FEFF.
@@ -37,11 +38,11 @@ def render_answer(item_id: str, title: str) -> str:
     """Return the answer that names an item.
 
     Raises:
-        AnswerError: the ID is not made of 1 to 24 letters, digits, `-` and `_`, so no answer could name it.
+        AnswerError: the ID is not made of 1 to 48 letters, digits and signs of `_-./:`, so no answer could name it.
     """
     if not _FITTING_ID.fullmatch(item_id):
         raise AnswerError(
-            f"item {item_id!r} cannot be answered: an ID needs 1 to {MAX_ID_CHARS} of the characters A-Z a-z 0-9 _ -; "
+            f"item {item_id!r} cannot be answered: an ID needs 1 to {MAX_ID_CHARS} of the characters A-Z a-z 0-9 _ - . / :; "
             "rename it where the catalogue is exported"
         )
     return f"{item_id}{SEPARATOR}{clean_title(title)}"
@@ -58,7 +59,8 @@ def parse_answer(text: str) -> ParsedAnswer:
     Blanks and line ends around it, a leading `Answer:`, blanks or none around the separator, and quotes or backticks around ID, title or
     all do not count.
     """
-    answer = unquote(_LABEL.sub("", text))
+    # An ID may begin like the label.
+    answer = text if _ANSWER.fullmatch(text) else unquote(_LABEL.sub("", text))
     item_id, separator, title = answer.partition(SEPARATOR.strip())
     item_id, title = unquote(item_id), unquote(title)
     if separator and _FITTING_ID.fullmatch(item_id) and _FITTING_TITLE.fullmatch(title):

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
+from fashionrec.lake.order import event_order
 from fashionrec.sequences.sessions import ITEM_COLUMNS
 
 _STEP_COLUMNS = ("action", "event_at", "session_id", "query", "item_id", "position", *(f"item.{name}" for name in ITEM_COLUMNS))
@@ -78,7 +79,7 @@ def _paths(events: DataFrame) -> DataFrame:
     Beside them, an entry per step: its place, its day, its item, and the newest marketplace up to it ("" where there is none).
     """
     about = f.coalesce("item_id", "query")
-    in_order = Window.partitionBy("user_id", "category").orderBy("event_at", "event_id")
+    in_order = Window.partitionBy("user_id", "category").orderBy(*event_order())
     repeats = (f.lag("action").over(in_order) == f.col("action")) & (f.lag(about).over(in_order) == about)
     # The place counts repeats, too: a second pass over the events would only close its gaps.
     placed = events.withColumns(

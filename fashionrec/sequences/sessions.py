@@ -7,6 +7,8 @@ in that order: each window below has the order of `_in_order` or none.
 from pyspark.sql import Column, DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as f
 
+from fashionrec.lake.order import EVENT_ORDER, event_order
+
 # What an action shows of its item, from the version of its day; price and category are those of the run date.
 ITEM_COLUMNS = ("title", "brand", "colour", "size", "price", "attributes")
 _EVENT_COLUMNS = ("event_id", "user_id", "event_at", "action", "query", "item_id", "position", "marketplace")
@@ -89,7 +91,7 @@ def attribute_searches(events: DataFrame) -> DataFrame:
     """
     # Spark's lead over what is not null is one pass; first() over the rows that follow would start again at every row.
     events = events.withColumn("_led_to", f.when(f.col("item").isNotNull(), f.struct("item_category", "session_id")))
-    following = f.expr("lead(_led_to, 1) IGNORE NULLS OVER (PARTITION BY user_id ORDER BY event_at, event_id)")
+    following = f.expr(f"lead(_led_to, 1) IGNORE NULLS OVER (PARTITION BY user_id ORDER BY {', '.join(EVENT_ORDER)})")
     events = events.withColumn("_led_to", following)
     is_search_with = (f.col("action") == "search") & (f.col("_led_to.session_id") == f.col("session_id"))
     category = f.when(is_search_with, f.col("_led_to.item_category")).otherwise(f.col("item_category"))
@@ -97,7 +99,7 @@ def attribute_searches(events: DataFrame) -> DataFrame:
 
 
 def _in_order() -> WindowSpec:
-    return Window.partitionBy("user_id").orderBy("event_at", "event_id")
+    return Window.partitionBy("user_id").orderBy(*event_order())
 
 
 def left_out() -> tuple[Column, ...]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from pydantic import ValidationError
 
 from fashionrec.errors import UserError
 from fashionrec.settings.model import Settings
+
+# User and password of a URI, and the parameters of one that let in whoever has them.
+_CREDENTIALS = re.compile(r"""(?<=://)(?:[^\s/?#"']*@|[^\s/?#"':@]*:[^\s"']*@)""")
+_SECRETS = re.compile(r"""(?i)(?<=[?&;])((?:[\w-]*(?:password|passwd|pwd|token|secret|signature|credential|api_?key)|sig)=)[^\s"'&;]+""")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -55,6 +60,24 @@ def load_settings(conf: Path | str | None = None, overrides: Iterable[str] = ())
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {_say(e['msg'])}" for e in error.errors())
         raise SettingsError(f"{path}: {problems}. Every key and its meaning stands in {path.parent / 'base.yaml'}.") from None
+
+
+def without_passwords(text: str) -> str:
+    """Return a text with `***` for the user and password of every URI in it, and for parameters of one such as `token`."""
+    return _SECRETS.sub(r"\1***", _CREDENTIALS.sub("***@", text))
+
+
+def shown_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings as they may be printed and kept: without passwords (see `without_passwords`)."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: shown(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [shown(one) for one in value]
+        return without_passwords(value) if isinstance(value, str) else value
+
+    return dict(shown(settings.model_dump(mode="json")))
 
 
 def settings_hash(settings: Settings) -> str:

@@ -112,7 +112,10 @@ def test_settings_with_which_java_does_not_start_are_named(tmp_path):
     ("command", "message"),
     [
         ("world --days 0", "argument --days: '0' is no whole number from 1"),
-        ("world --days 99999999999", "argument --days: "),
+        ("world --days 99999999999", "argument --days: '99999999999' is more than 3,660"),
+        ("world --heavy-user-events 99999999999", "argument --heavy-user-events: "),
+        ("demo --users 99999999999", "argument --users: "),
+        ("release show 99999999999999999999", "argument VERSION: "),
         ("world --scale nan", "argument --scale: 'nan' is no number above 0 and up to 10"),
         ("world --scale -1", "argument --scale: "),
         ("world --seed -1", "argument --seed: '-1' is no whole number from 0"),

@@ -17,10 +17,10 @@ from tests.raw_files import deliver, raw_item
 def judge(spark, tmp_path):
     """Return a function that delivers rows and judges them."""
 
-    def judge(*rows):
+    def judge(*rows, max_text_length=30):
         deliver(tmp_path, RUN_DATE, *rows)
         raw = read_days(spark, Folder(str(tmp_path)), [RUN_DATE], table_spec("raw_catalog"))
-        judged = judge_catalog(raw.frame, max_text_length=30)
+        judged = judge_catalog(raw.frame, max_text_length=max_text_length)
         return with_verdicts(judged, verdicts_among(judged), reasons=REASONS, columns=COLUMNS)
 
     return judge
@@ -39,6 +39,12 @@ def test_every_bad_row_has_its_reason(judge):
         "j": ("bad_image_url", {"image_url": "javascript:alert(1)"}),
         "k": ("bad_encoding", {"title": "Caf\ufffd"}),
         "l|m": ("bad_item_id", {}),
+        "m": ("too_many_attributes", {"attributes": {str(number): "x" for number in range(101)}}),
+        "n": ("missing_field", {"category": "\u200b\n"}),
+        "o": ("blank_title", {"title": "\u200b \u2060\u3164"}),
+        "p": ("bad_image_url", {"image_url": 'https://x/"onerror="alert(1)'}),
+        "q": ("bad_image_url", {"image_url": "https://x/%zz"}),
+        "r": ("bad_image_url", {"image_url": "https:///x"}),
     }
     rows = judge(
         *(raw_item(name, **fields) for name, (_, fields) in rejected.items()), "{", raw_item(""), raw_item("good", price=0)
@@ -79,6 +85,27 @@ def test_texts_are_read_as_a_browser_shows_them_and_no_decoding_brings_markup_ba
     for number, text in enumerate(shown.values()):
         row = rows[f"i{number}"]
         assert (row.title, row.brand, row.attributes) == (text, text, {"x": text, "y": "plain"})
+
+
+def test_ids_as_shops_have_them_are_valid(judge):
+    names = ["550e8400-e29b-41d4-a716-446655440000", "gid://shopify/Product/12", "SKU.1/2:red", "i" * 48]
+    rows = judge(*map(raw_item, [*names, "i" * 49, "two words", "a,b"]), max_text_length=60).collect()
+    assert {row.item_id for row in rows if not row.reason} == set(names)
+    assert {row.reason for row in rows} == {None, "bad_item_id"}
+
+
+def test_what_shows_nothing_is_left_out_of_texts_and_lists_are_read(judge):
+    texts = {"title": "Red\u200b \u202edress\u00ad", "brand": "[A] x", "colour": "[]", "category": "Ladies\n Wear"}
+    item = raw_item("a", **texts, attributes={"colours": '["red", "blue"]', "size": "[M", "none": "[]"})
+    (row,) = valid_items(judge(item)).collect()
+    assert (row.title, row.brand, row.colour, row.category) == ("Red dress", "[A] x", None, "Ladies Wear")
+    assert row.attributes == {"colours": "red, blue", "size": "[M"}
+
+
+def test_categories_that_differ_in_capital_letters_are_one_spelt_as_most_are(judge):
+    names = ["Dresses", "dresses", "DRESSES", "dresses ", "Shoes"]
+    rows = valid_items(judge(*(raw_item(str(number), category=name) for number, name in enumerate(names)))).orderBy("item_id").collect()
+    assert [row.category for row in rows] == ["dresses"] * 4 + ["Shoes"]
 
 
 def test_a_title_of_markup_alone_is_blank(judge):

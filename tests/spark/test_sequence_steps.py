@@ -70,6 +70,16 @@ def test_a_second_run_gives_the_same_rows_and_sees_nothing_after_its_date(make_r
     assert not any("'h'" in row for rows in before for row in rows), "sequences.history_days reaches back one year"
 
 
+def test_results_that_no_catalogue_knows_are_counted_and_many_of_them_warn(make_run):
+    given(make_run(), *(search("2026-02-20 10:00", "hat", results=["a", "gone"], user_id=user) for user in "uvw"))
+    run = make_run()
+    memory.write_query_products(run)
+    assert run.figures["results_without_item"] == 3
+    assert [warning for warning in run.warnings if "name no item" in warning] == [
+        "50% of the results of searches name no item that a catalogue has held: the memory cannot know them"
+    ]
+
+
 def test_a_log_of_purchases_alone_leaves_the_memory_empty(make_run):
     given(make_run(), *(purchase(f"2026-02-0{day} 00:00", "abc"[day - 1]) for day in (1, 2, 3)))
     figures, (examples, products, hits) = run_all(make_run())

@@ -104,6 +104,15 @@ def test_a_search_has_the_category_of_what_it_led_to_in_its_session_else_of_its_
     assert frame.agg(*left_out()).first().asDict() == {"searches_without_category": 2, "events_without_item": 1}
 
 
+def test_what_one_moment_holds_is_a_search_then_clicks_then_purchases_whatever_their_ids(attributed, examples):
+    at = "2026-02-01 10:00"
+    events = purchase(at, "a", event_id="1"), click(at, "shoe", event_id="2"), click(at, "b", event_id="3"), search(at, "red", event_id="4")
+    assert {row.category for row in attributed(*events).where("action = 'search'").collect()} == {"Footwear"}
+    same = search(at, "red", event_id="9"), click(at, "b", event_id="10"), purchase(at, "a", event_id="11")
+    (found,) = examples(*same)["test"]
+    assert (words(found), found.target_item_id) == (["s:red", "c:b"], "a")
+
+
 @pytest.mark.parametrize(("count", "train", "validation", "test"), [(1, "", "", "b"), (2, "", "b", "c"), (3, "b", "c", "d")])
 def test_the_last_purchase_is_test_the_one_before_validation_earlier_ones_train(examples, count, train, validation, test):
     bought = [purchase(f"2026-02-0{day + 1} 10:00", "abcd"[day]) for day in range(1, count + 1)]

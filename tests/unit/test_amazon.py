@@ -68,7 +68,15 @@ def run(folder: Path) -> tuple[dict[str, int], dict[str, list[dict]], list[dict]
 
 def test_a_verified_review_is_a_purchase_at_its_own_time(tmp_path):
     counts, days, _ = run(source(tmp_path, {}, {"verified_purchase": False}, {"timestamp": 1588723199999}, {"timestamp": 1588723200000}))
-    expected = {"items": 1, "items without a title": 0, "reviews": 4, "not verified": 1, "purchases": 3, "days": 2}
+    expected = {
+        "items": 1,
+        "items without a title": 0,
+        "items without an ID": 0,
+        "reviews": 4,
+        "not verified": 1,
+        "purchases": 3,
+        "days": 2,
+    }
     assert counts == expected
     assert [event["event_at"] for event in days["2020-05-05"]] == ["2020-05-05T14:08:48.923Z", "2020-05-05T23:59:59.999Z"]
     assert days["2020-05-06"] == [
@@ -129,6 +137,43 @@ def test_what_metadata_lacks_stays_empty_and_items_without_a_title_are_counted(t
     assert [items[0][name] for name in ("currency", "brand", "colour", "first_available_date", "image_url")] == [None] * 5
     assert len(items[0]["title"]) == 79
     assert items[1]["first_available_date"] is None
+
+
+def test_metadata_in_other_forms_is_read_or_left_empty_and_never_refuses_the_import(tmp_path):
+    odd = (
+        {"title": "Cut \ud83d here \U0001f457", "images": [None]},
+        {"title": 501, "details": json.dumps({"Color": "Red"}), "images": {"large": [None, "https://m.example/p.jpg"]}},
+        {"price": "12.99 - 19.99", "details": "no JSON", "categories": None, "store": {"name": "x"}, "images": "none"},
+        {"price": "NaN", "details": ["x"], "categories": ["Clothing, Shoes & Jewelry", None, "Shoes"], "images": [{"large": None}]},
+        {"title": "\udc00"},
+        {"title": ["x"]},
+        {"parent_asin": None},
+    )
+    source(tmp_path, {"user_id": "u\ud800"}, items=odd)
+    for name in ("meta_Clothing_Shoes_and_Jewelry.jsonl.gz", "Clothing_Shoes_and_Jewelry.jsonl.gz"):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + gzip.decompress(path.read_bytes()) + b"\n \n"))
+    counts, days, items = run(tmp_path)
+    assert {name: counts[name] for name in counts if name.startswith("items")} == {
+        "items": 4,
+        "items without a title": 2,
+        "items without an ID": 1,
+    }
+    assert [item["title"] for item in items[:2]] == ["Cut here \U0001f457", "501"]
+    assert [item["image_url"] for item in items] == [None, "https://m.example/p.jpg", None, None]
+    assert [item["colour"] for item in items] == ["Blue", "Red", None, None]
+    assert [item["price"] for item in items[2:]] == [None, None]
+    assert [item["category"] for item in items[2:]] == ["Clothing Shoes and Jewelry", "Footwear"]
+    assert [event["user_id"] for events in days.values() for event in events] == ["u"]
+
+
+def test_metadata_that_cannot_be_read_is_found_before_a_purchase_is_written(tmp_path):
+    source(tmp_path)
+    path = tmp_path / "meta_Clothing_Shoes_and_Jewelry.jsonl.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"{"))
+    with pytest.raises(UserError, match=r"meta_Clothing_Shoes_and_Jewelry.jsonl.gz, after line 2: cannot be read"):
+        run(tmp_path)
+    assert not (tmp_path / "raw/interactions").exists()
 
 
 def test_categories_of_one_folder_share_the_catalogue_of_the_newest_day(tmp_path):

@@ -10,7 +10,7 @@ from fashionrec.prompts import AnswerError, answer_regex, parse_answer, render_a
 from fashionrec.prompts.clean import MAX_TITLE_CHARS, _clean_once, clean_text, clean_title, unquote
 
 NO_TITLE = "not a title after the separator"
-IDS = st.from_regex(r"\A[A-Za-z0-9_-]{1,24}\Z")
+IDS = st.from_regex(r"\A([A-Za-z0-9_./:-]{1,48}|[Aa]nswer:[a-z0-9]{1,9})\Z")
 TITLES = st.text(min_size=1, max_size=MAX_TITLE_CHARS).filter(lambda title: re.fullmatch(answer_regex(), f"a | {title}"))
 
 
@@ -59,7 +59,7 @@ def test_an_answer_is_read_or_has_a_reason(text):
         ("12 | a\n13 | b", "more than one line"),
         ("12 Red dress", "no separator"),
         ("red dress | 12 |", "not an item ID before the separator"),
-        ("1" * 25 + " | Red dress", "not an item ID before the separator"),
+        ("1" * 49 + " | Red dress", "not an item ID before the separator"),
         (" | Red dress", "not an item ID before the separator"),
         ("12 | a|b", "not a title after the separator"),
         ("12 |  ", "not a title after the separator"),
@@ -196,7 +196,7 @@ def test_a_title_is_cut_between_words():
     assert set(title.split()) == {"Soft", "wool"}
 
 
-@pytest.mark.parametrize("item_id", ["", "a b", "1" * 25, "ä", "12|3", "12\n"])
+@pytest.mark.parametrize("item_id", ["", "a b", "1" * 49, "ä", "12|3", "12\n"])
 def test_an_id_that_no_answer_can_name_is_refused(item_id):
-    with pytest.raises(AnswerError, match="cannot be answered: an ID needs 1 to 24"):
+    with pytest.raises(AnswerError, match="cannot be answered: an ID needs 1 to 48"):
         render_answer(item_id, "Red dress")

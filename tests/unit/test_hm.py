@@ -101,6 +101,22 @@ def test_unsorted_or_undated_transactions_are_refused(tmp_path):
         run(source(tmp_path, sales=["21.9.2020,anna,1,0.01,1"]))
 
 
+def test_blank_lines_are_skipped_and_a_blank_article_stays_blank(tmp_path):
+    sales = ["2020-09-21,anna,,0.01,1", "", "2020-09-21,,2,0.01,1", ""]
+    counts, events, items = run(source(tmp_path, ARTICLE, {**ARTICLE, "article_id": ""}, sales=sales))
+    assert counts["transactions"] == 2
+    assert [(event["user_id"], event["item_id"]) for event in events] == [("anna", ""), ("", "0000000002")]
+    assert [item["item_id"] for item in items] == ["0108775015", ""]
+
+
+@pytest.mark.parametrize("name", ["articles.csv", "transactions_train.csv"])
+def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path, name):
+    path = source(tmp_path) / name
+    path.write_bytes(path.read_bytes() + b"\n2020-09-22,\xe9\xff,1,0.01,2,,,,,,,,,,,,,,,,,,,\n")
+    with pytest.raises(UserError, match=rf"{name}: cannot be read \([^\n]+\); download it again"):
+        run(tmp_path)
+
+
 def test_the_real_files_are_read_whole(real_data, tmp_path):
     counts = import_files(real_data / "hm", tmp_path / "interactions", tmp_path / "catalog")
     assert counts == {"articles": 105_542, "transactions": 31_662, "customers": 1_364, "days": 733}

@@ -254,7 +254,7 @@ def test_a_response_keeps_to_its_budget_with_an_end_token(title, answer_tokens):
     assert response.startswith("123456 | ")
 
 
-@given(st.from_regex(r"\A[A-Za-z0-9_-]{1,24}\Z"), st.text(max_size=200))
+@given(st.from_regex(r"\A[A-Za-z0-9_./:-]{1,48}\Z"), st.text(max_size=200))
 def test_a_path_shows_a_product_as_an_answer_names_it(item_id, title):
     answer = renderer().response(item_id, title)
     assert body(render(on("click", Product(item_id, title)))) == [f"clicked: {answer}"]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fashionrec.ingest.pseudonyms import KeyMissingError, is_demo_key, load_key, pseudonym
+from fashionrec.ingest.pseudonyms import KeyMissingError, is_demo_key, key_fingerprint, load_key, pseudonym
 from fashionrec.settings import load_settings, resource, settings_hash
 
 CONF = resource("conf")
@@ -28,6 +28,37 @@ def test_no_key_or_one_that_is_too_short_is_an_error_that_says_how_to_make_one(t
         with pytest.raises(KeyMissingError, match="openssl rand -hex 32") as error:
             load_key(path)
         assert "0123456789" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/home/me/fashionrec.key",
+        "~/fashionrec.key",
+        "../keys/shop.key",
+        "keys/fashionrec.key",
+        "/run/secrets/userkey",
+        "file:///etc/users/key",
+    ],
+)
+def test_a_path_in_the_place_of_the_key_is_refused_in_one_line(monkeypatch, path):
+    monkeypatch.setenv("FASHIONREC_USER_KEY", path)
+    with pytest.raises(KeyMissingError, match="the path of a file in the place of a key") as error:
+        load_key("")
+    assert path not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["/Ab3dEfGhIjKlMnOpQrStUvWxYz0123+4567/89abcdef=", "a-b.c_d~e f/g:0123456789", "0123456789abcdef"])
+def test_a_key_may_hold_what_a_path_may(monkeypatch, key):
+    monkeypatch.setenv("FASHIONREC_USER_KEY", key)
+    assert load_key("") == key.encode()
+
+
+def test_a_keys_fingerprint_tells_it_from_others_and_is_no_pseudonym():
+    one, other = b"0123456789abcdef", b"0123456789abcdeg"
+    assert key_fingerprint(one) == key_fingerprint(one) != key_fingerprint(other)
+    assert len(key_fingerprint(one)) == 16
+    assert not pseudonym(one, "").startswith(key_fingerprint(one))
 
 
 def test_the_demos_key_says_that_it_is_public_and_is_known_as_such():

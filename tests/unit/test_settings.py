@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fashionrec.settings import SettingsError, load_settings, resource, settings_hash
+from fashionrec.settings import SettingsError, load_settings, resource, settings_hash, shown_settings, without_passwords
 
 CONF = resource("conf")
 
@@ -84,3 +84,32 @@ def test_every_key_of_the_base_is_explained_by_a_comment_above_it():
             unexplained.append(word)
     # A comment may stand over a group of keys, as over the three of LoRA.
     assert not unexplained
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://user:password@host:5000/x", "http://***@host:5000/x"),
+        ("at https://password@host, and s3a://key:se/cr@t@bucket/x", "at https://***@host, and s3a://***@bucket/x"),
+        ("abfss://h.net/x?sv=1&sig=password%3D&se=2", "abfss://h.net/x?sv=1&sig=***&se=2"),
+        ("jdbc:postgresql://host/shop?user=me&password=password", "jdbc:postgresql://host/shop?user=me&password=***"),
+        ("http://host:5000/a?b=c", "http://host:5000/a?b=c"),
+        ("s3a://bucket/x@y", "s3a://bucket/x@y"),
+        ("bob@example.com", "bob@example.com"),
+    ],
+)
+def test_a_text_shows_no_password_of_a_uri(text, shown):
+    assert without_passwords(text) == shown
+
+
+def test_resolved_settings_show_no_password_wherever_it_stands():
+    overrides = [
+        "mlflow.tracking_uri=http://user:password@host",
+        "paths.root=s3a://user:password@shop",
+        "recommend.bought_again=[x://u:password@h]",
+    ]
+    settings = load_settings(CONF / "local.yaml", overrides)
+    shown = shown_settings(settings)
+    assert "password" not in str(shown)
+    assert shown["mlflow"]["tracking_uri"] == "http://***@host"
+    assert shown.keys() == settings.model_dump().keys()

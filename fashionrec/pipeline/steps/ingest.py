@@ -24,7 +24,7 @@ from fashionrec.sources.rows import RawRows
 from fashionrec.sources.source import Delivered, Source, delivered_days, named, read_days, readable
 
 # Why the rows of a file fail whose producer has changed its fields; the fewest rows that tell so; the most files that are looked at.
-_FILE_REASONS = ("malformed", "missing_field", "bad_time")
+_FILE_REASONS = ("malformed", "missing_field", "bad_time", interactions.ANONYMOUS)
 _FEWEST_ROWS, _MOST_FILES = 10, 20
 
 
@@ -341,7 +341,7 @@ def _broken_files(judged: DataFrame, tally: Tally, contract: _Contract) -> dict[
     }
     found: defaultdict[date, list[str]] = defaultdict(list)
     for day, path in sorted(broken)[:_MOST_FILES]:
-        sample = judged.where(f.col("file") == path).select("raw").limit(_FEWEST_ROWS).collect()
+        sample = judged.where((f.col("file") == path) & f.col("raw").isNotNull()).select("raw").limit(_FEWEST_ROWS).collect()
         if faults := common_faults([row["raw"] for row in sample], spec):
             found[day].append(f"{path}: {', '.join(faults)} (all {broken[day, path]:,} rows)")
     return {day: f"{'; '.join(files)}. The columns are declared in schemas/{spec.table}.yaml" for day, files in found.items()}

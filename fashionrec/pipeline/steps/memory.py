@@ -17,6 +17,9 @@ from fashionrec.pipeline.steps.sequences import people
 from fashionrec.sequences import sessionize
 from fashionrec.settings.model import Memory
 
+# Share of the results of searches above which their IDs are hardly the catalogue's.
+_STRANGE_RESULTS = 0.2
+
 
 def write_query_products(run: StepRun) -> None:
     """Write each query's top products as of each date of the grid."""
@@ -35,7 +38,13 @@ def write_query_products(run: StepRun) -> None:
         rows = memory.build_query_products(events, shown, **grid, min_support=settings.min_support, top_products=settings.top_products)
         run.write("query_products", rows)
         # Not observed while writing: Spark skips one side of a join when the other is empty, and the counts with it.
-        run.figures["results_without_item"] = shown.agg(memory.results_without_item()).first()[0]  # type: ignore[index]
+        (counts,) = shown.agg(memory.results_without_item(), f.coalesce(f.sum("shown_count"), f.lit(0)).alias("results")).collect()
+        run.figures["results_without_item"] = counts["results_without_item"]
+        if counts["results_without_item"] > _STRANGE_RESULTS * counts["results"]:
+            share = counts["results_without_item"] / counts["results"]
+            run.warnings.append(
+                f"{share:.0%} of the results of searches name no item that a catalogue has held: the memory cannot know them"
+            )
         run.figures["prefix_searches"] = events.where("is_prefix").count()
     finally:
         shown.unpersist()

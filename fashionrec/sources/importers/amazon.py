@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import re
 import textwrap
 import zlib
@@ -23,8 +24,8 @@ GAPS = (
     "The brand is the store. The category follows the path of `categories`: Clothing, Footwear, Accessories & Jewelry, Luggage & Bags; "
     "other items keep the head of their path, and items without a path (all of Amazon_Fashion) the name of their file.",
     "Stock is unknown: every item counts as in stock. Prices are those of the day of the crawl, in US dollars; many are unknown.",
-    "There is one catalogue without a date: it becomes the snapshot of the newest day of the reviews. Items without a title are left out "
-    "and counted.",
+    "There is one catalogue without a date: it becomes the snapshot of the newest day of the reviews. Items without a title or an ID are "
+    "left out and counted; halves of characters, which some texts hold, are left out of them.",
 )
 _REVIEW_COLUMNS = ("parent_asin", "user_id", "timestamp", "verified_purchase")
 _ITEM_COLUMNS = ("parent_asin", "title", "main_category", "store", "categories", "details", "price", "images")
@@ -51,6 +52,7 @@ _ATTRIBUTES = {
     "theme": ("Theme",),
 }
 _TITLE_LENGTH = 80
+_ITEM_COUNTS = ("items", "items without a title", "items without an ID")
 # Lines held before they are written; about 250 bytes each.
 _HELD = 500_000
 
@@ -67,7 +69,7 @@ def import_files(source: Path, raw_interactions: Path, raw_catalog: Path) -> dic
     Reviews are in no order of time: each block of them is appended to hidden files, one per day, which get their names when all is read.
 
     Returns:
-        Counts of items, items without a title, reviews, reviews not verified, purchases and days.
+        Counts of items, items without a title, items without an ID, reviews, reviews not verified, purchases and days.
 
     Raises:
         UserError: a file or column of the published format is missing, or a line cannot be read; the text names it.
@@ -78,14 +80,18 @@ def import_files(source: Path, raw_interactions: Path, raw_catalog: Path) -> dic
         check_columns(category.items, list(_first(category.items)), _ITEM_COLUMNS)
     counts: Counter[str] = Counter()
     days: set[str] = set()
+    # The metadata first, for the day that the reviews tell: what is wrong with it is found before a purchase is written.
+    catalogues = [_write_items(category, raw_catalog, counts) for category in categories]
     for category in categories:
         days |= _write_purchases(category, raw_interactions, counts)
     if not days:
         raise UserError(f"{source}: no verified purchase among {counts['reviews']:,} reviews")
-    for category in categories:
-        _write_items(category, raw_catalog / max(days), counts)
+    newest = raw_catalog / max(days)
+    newest.mkdir(parents=True, exist_ok=True)
+    for unfinished in catalogues:
+        unfinished.replace(newest / unfinished.name[1:])
     return {
-        **{name: counts[name] for name in ("items", "items without a title", "reviews", "not verified", "purchases")},
+        **{name: counts[name] for name in (*_ITEM_COUNTS, "reviews", "not verified", "purchases")},
         "days": len(days),
     }
 
@@ -122,7 +128,7 @@ def _write_purchases(category: _Category, raw_interactions: Path, counts: Counte
             counts["not verified"] += 1
             continue
         try:
-            at = datetime.fromtimestamp(review["timestamp"] / 1000, UTC)
+            at = datetime.fromtimestamp(float(review["timestamp"]) / 1000, UTC)
             user, item = review["user_id"], review["parent_asin"]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{category.reviews}, line {number}: no usable user_id, parent_asin or timestamp ({error!r})") from None
@@ -158,45 +164,63 @@ def _append(held: dict[str, list[str]], root: Path, name: str) -> None:
     held.clear()
 
 
-def _write_items(category: _Category, folder: Path, counts: Counter[str]) -> None:
-    """Write `<category>.jsonl.gz` of the catalogue, in one move."""
+def _write_items(category: _Category, folder: Path, counts: Counter[str]) -> Path:
+    """Write the catalogue as the hidden file `.<category>.jsonl.gz` and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{category.name}.jsonl.gz"
     with unfinished.open("wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as packed:
-        for number, row in _rows(category.items):
-            if not str(row.get("title") or "").strip():
-                counts["items without a title"] += 1
-                continue
-            try:
-                item = _item(row, category.name)
-            except (AttributeError, KeyError, TypeError) as error:
-                raise UserError(f"{category.items}, line {number}: not in the published format ({error!r})") from None
-            counts["items"] += 1
-            packed.write(f"{json.dumps(item, ensure_ascii=False)}\n".encode())
-    unfinished.replace(folder / f"{category.name}.jsonl.gz")
+        for _, row in _rows(category.items):
+            lacks = next((what for name, what in (("title", "a title"), ("parent_asin", "an ID")) if not _text(row.get(name))), None)
+            counts[f"items without {lacks}" if lacks else "items"] += 1
+            if not lacks:
+                packed.write(f"{json.dumps(_item(row, category.name), ensure_ascii=False)}\n".encode())
+    return unfinished
 
 
 def _item(row: Mapping[str, Any], category: str) -> dict[str, Any]:
-    """Return one row of the metadata in the columns of the raw contract."""
-    details = {str(name): str(value).strip() for name, value in (row.get("details") or {}).items()}
+    """Return one row of the metadata in the columns of the raw contract; what is of another type than published is left empty."""
+    details = {name: text for name, value in _parsed(row.get("details"), dict).items() if (text := _text(value))}
     attributes = {
-        name: value for name, keys in _ATTRIBUTES.items() if (value := next((details[key] for key in keys if details.get(key)), None))
+        name: value for name, keys in _ATTRIBUTES.items() if (value := next((details[key] for key in keys if key in details), None))
     }
-    price = _price(row.get("price"))
+    price, title = _price(row.get("price")), _text(row["title"])
     return {
-        "item_id": row["parent_asin"],
-        "title": textwrap.shorten(row["title"], _TITLE_LENGTH, placeholder="") or row["title"][:_TITLE_LENGTH],
-        "category": _category(row.get("categories") or [], category),
-        "brand": row.get("store"),
+        "item_id": _text(row["parent_asin"]),
+        "title": textwrap.shorten(title, _TITLE_LENGTH, placeholder="") or title[:_TITLE_LENGTH],
+        "category": _category([name for name in map(_text, _parsed(row.get("categories"), list)) if name], category),
+        "brand": _text(row.get("store")) or None,
         "colour": details.get("Color"),
         "size": details.get("Size"),
         "price": price,
         "currency": None if price is None else "USD",
         "in_stock": True,
         "first_available_date": _date(details.get("Date First Available", "")),
-        "image_url": next((image["large"] for image in row.get("images") or [] if image.get("large")), None),
+        "image_url": _picture(row.get("images")),
         "attributes": attributes,
     }
+
+
+def _text(value: object) -> str:
+    """Return a text or number as text without white space around it; "" for anything else."""
+    return str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+
+
+def _parsed(value: object, kind: type) -> Any:
+    """Return an object or list, which some files hold as its JSON text; an empty one where it is of another type."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return kind()
+    return value if isinstance(value, kind) else kind()
+
+
+def _picture(images: object) -> str | None:
+    """Return the first large picture of a list of images, or of the lists by size that other editions of the data have."""
+    if isinstance(images, dict):
+        large = images.get("large")
+        return next(filter(None, map(_text, large if isinstance(large, list) else [large])), None)
+    return next(filter(None, (_text(image.get("large")) for image in _parsed(images, list) if isinstance(image, dict))), None)
 
 
 def _category(path: list[str], name: str) -> str:
@@ -207,12 +231,13 @@ def _category(path: list[str], name: str) -> str:
     return next((_LEVELS[level] for level in path[1:] if level in _LEVELS), "Clothing")
 
 
-def _price(price: float | str | None) -> float | None:
-    """Return a price in dollars; the files also hold texts, of which "from 9.99" is no price of one item."""
+def _price(price: object) -> float | None:
+    """Return a price in dollars; the files also hold texts, of which "from 9.99" and "12.99 - 19.99" are no price of one item."""
     try:
-        return None if price is None else float(str(price).removeprefix("$").replace(",", ""))
+        value = float(_text(price).removeprefix("$").replace(",", ""))
     except ValueError:
         return None
+    return value if math.isfinite(value) and value >= 0 else None
 
 
 def _date(words: str) -> str | None:
@@ -229,13 +254,21 @@ def _first(path: Path) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, row); raise UserError at a line that is no JSON object, and where a compressed file ends too early."""
+    """Yield (line number, row) of lines that are not blank, without halves of characters, which no text in UTF-8 can hold.
+
+    Raises:
+        UserError: a line is no JSON object, or a compressed file ends too early.
+    """
     number = 0
     opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
+    with opened(path, "rt", encoding="utf-8-sig") as file:
         try:
             for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
                 row = json.loads(line)
+                if "\\ud" in line.lower():
+                    row = json.loads(json.dumps(row, ensure_ascii=False).encode(errors="ignore"))
                 if not isinstance(row, dict):
                     raise UserError(f"{path}, line {number}: no JSON object; expected one review or item per line")
                 yield number, row

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,13 @@ def import_files(source: Path, raw_interactions: Path, raw_catalog: Path) -> dic
 
 def _articles(path: Path) -> pd.DataFrame:
     """Return the catalogue in the columns of the raw contract."""
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+    with _readable(path):
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
     check_columns(path, list(frame.columns), _ARTICLE_COLUMNS)
     # "Unknown" and "Undefined ..." are the catalogue's words for nothing.
     words = frame[_ARTICLE_COLUMNS[1:]].fillna("").astype(str).apply(lambda column: column.map(_tidy))
     known = words.mask(words.apply(lambda column: column.str.startswith(("Unknown", "Undefined"))), "")
-    item_ids = frame["article_id"].astype(str).str.zfill(10)
+    item_ids = _article_ids(frame["article_id"])
     described = known[list(_ATTRIBUTES.values())].set_axis(list(_ATTRIBUTES), axis="columns")
     # The last three digits tell the variants of one product apart.
     attributes = described.assign(product_code=item_ids.str[:-3]).to_dict("records")
@@ -108,7 +110,7 @@ def _events(day: str, rows: pd.DataFrame) -> pd.DataFrame:
             "user_id": rows["customer_id"],
             "event_at": (pd.Timestamp(day) + seconds).dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "action": "purchase",
-            "item_id": rows["article_id"].str.zfill(10),
+            "item_id": _article_ids(rows["article_id"]),
         }
     )
 
@@ -131,7 +133,7 @@ def _blocks(path: Path) -> Iterator[pd.DataFrame]:
     import pyarrow as pa
     from pyarrow import csv
 
-    with pa.input_stream(str(path), compression="detect") as stream:
+    with _readable(path), pa.input_stream(str(path), compression="detect") as stream:
         options: Any = csv.ConvertOptions(column_types=dict.fromkeys(_TRANSACTION_COLUMNS, pa.string()), strings_can_be_null=False)
         reader = csv.open_csv(stream, convert_options=options)
         check_columns(path, reader.schema.names, _TRANSACTION_COLUMNS)
@@ -145,6 +147,21 @@ def _blocks(path: Path) -> Iterator[pd.DataFrame]:
                 raise UserError(f"{path}: not sorted by t_dat, as the competition's file is; sort it first")
             last = block["t_dat"].iloc[-1] if len(block) else last
             yield block
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what pandas and Arrow say of a file that is cut off, ragged or no UTF-8 into one line that names it."""
+    try:
+        yield
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())}); download it again") from None
+
+
+def _article_ids(numbers: pd.Series) -> pd.Series:
+    """Return articles' numbers with the ten digits that the pictures' names have; blank ones stay blank, and ingestion counts them."""
+    texts = numbers.astype("string").fillna("").str.strip().str.removesuffix(".0")
+    return texts.where(texts == "", texts.str.zfill(10)).astype(object)
 
 
 def _only(source: Path, names: Sequence[str]) -> Path:
