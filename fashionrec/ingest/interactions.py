@@ -35,7 +35,7 @@ DUPLICATE, NEAR_DUPLICATE, BEFORE_WINDOW = "duplicate", "near_duplicate", "befor
 # What is counted among the valid rows: values left out because they do not belong to the row's action, and paid placements.
 MARKS = ("misplaced", "sponsored")
 COLUMNS = tuple(table_spec("interactions").struct.names)
-_RAW_COLUMNS = (*(name for name in COLUMNS if name != "event_date"), "sponsored_results")
+_RAW_COLUMNS = (*(name for name in COLUMNS if name not in ("event_date", "arrival_date")), "sponsored_results")
 _ISO_8601 = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
 _ZONE = r"(Z|[+-]\d{2}:?\d{2})$"
 # The clocks farthest ahead of UTC.
@@ -119,10 +119,11 @@ def verdicts_among(judged: DataFrame, known_items: DataFrame, *, near_duplicate_
         "event_date",
         # Two of them alike by chance within seconds: not in the life of any shop.
         f.xxhash64("user_id", "action", f.coalesce("item_id", f.lower("query"))).alias("deed"),
-        f.xxhash64(*COLUMNS).alias("content"),
+        "arrival_date",
+        f.xxhash64(*(name for name in COLUMNS if name != "arrival_date")).alias("content"),
     )
     narrow = narrow.join(strange_items, "item_id", "left_anti")
-    copies = Window.partitionBy("event_id").orderBy("event_at", "content", "row")
+    copies = Window.partitionBy("event_id").orderBy("event_at", "content", "arrival_date", "row")
     narrow = narrow.withColumn("is_copy", f.row_number().over(copies) > 1)
     deeds = Window.partitionBy("deed", "event_date", "is_copy").orderBy("event_at", "event_id")
     gap = f.unix_micros("event_at") - f.unix_micros(f.lag("event_at").over(deeds))
