@@ -60,24 +60,21 @@ def memory_figures(root: Path, scale: float, console: Console) -> dict[str, floa
 def day_figures(root: Path, scale: float, console: Console) -> dict[str, float]:
     """Return the seconds of `build_query_products` on a day more, on top of a short and of a long lake of days of the same size."""
     figures: dict[str, float] = {}
-    memory_step = step_named("build_query_products")
     ingest = [step_named("ingest_catalog"), step_named("ingest_interactions")]
-    for days in (LAKES[0], *LAKES):  # the first time it warms up
+    for days in (LAKES[0], *LAKES):  # the first one warms up
         folder = root / f"{days}-{len(figures)}"
-        make_world(
-            folder / "raw/interactions",
-            folder / "raw/catalog",
-            end_date=_DAY,
-            days=days,
-            user_count=max(1, int(USERS_A_DAY * scale * days)),
-            items_per_category=300,
-            seed=1,
+        settings = load_settings(
+            resource("conf") / "demo.yaml",
+            # The world's catalogues are 30 days apart, so that clicks on newer items are rejected.
+            [f"paths.root={folder}", f"ingest.lookback_days={days}", "ingest.max_quarantine_rate=1"],
         )
+        workspace = open_workspace(settings, _DAY)
+        raw = Path(workspace.path("raw_interactions")), Path(workspace.path("raw_catalog"))
+        make_world(*raw, end_date=_DAY, days=days, user_count=max(1, int(USERS_A_DAY * scale * days)), items_per_category=300, seed=1)
+        run_steps(workspace, ingest, console)
         for before, name in ((2, "first_run"), (1, "day"), (0, "week_end")):
-            lookback = days if name == "first_run" else 3
-            settings = load_settings(resource("conf") / "demo.yaml", [f"paths.root={folder}", f"ingest.lookback_days={lookback}"])
-            workspace = open_workspace(settings, _DAY - timedelta(days=before))
-            manifest = run_steps(workspace, [*ingest, memory_step], console)
+            of_day = open_workspace(settings, _DAY - timedelta(days=before))
+            manifest = run_steps(of_day, [step_named("build_query_products")], console)
             figures[f"{name}_seconds_at_{days}_days"] = manifest["steps"][-1]["seconds"]
     return figures
 
