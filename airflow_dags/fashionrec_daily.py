@@ -49,7 +49,7 @@ AFTER = {
     "build_sequences": ["ingest_interactions", "ingest_catalog"],
     "build_query_products": ["ingest_interactions", "ingest_catalog"],
     "index_queries": ["build_sequences", "build_query_products"],
-    "look_up_queries": ["build_sequences", "build_query_products", "index_queries"],
+    "look_up_queries": ["ingest_catalog", "build_sequences", "build_query_products", "index_queries"],
     "build_prompts": ["build_sequences", "look_up_queries"],
     "train_llm": ["build_prompts"],
     "train_embeddings": ["ingest_catalog", "build_sequences"],

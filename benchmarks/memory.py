@@ -1,8 +1,9 @@
-"""What the memory answers, and how well and fast near queries are found: make bench-memory [SCALE=0.1]. The last line is JSON.
+"""What the memory answers, how well and fast near queries are found, and what a day costs: make bench-memory [SCALE=0.1].
 
-Both worlds are SYNTHETIC. The shares of exact, near and no answers are those of the demo's shop (500 times SCALE shoppers, by the steps of
-the pipeline). The index holds 200,000 times SCALE different made-up queries; 2,000 of them, each with a slip of the finger, are looked up
-by it and by exact search in turn.
+The last line is JSON. All worlds are SYNTHETIC. The shares of exact, near and no answers are those of the demo's shop (500 times SCALE
+shoppers, by the steps of the pipeline). The index holds 200,000 times SCALE different made-up queries; 2,000 of them, each with a slip of
+the finger, are looked up by it and by exact search in turn. A day more is added to lakes of 30 and of 365 days of the same size (20 times
+SCALE new shoppers each): an ordinary day, and the one after it, which ends a week.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 
@@ -24,7 +25,7 @@ from fashionrec.encoders.text import load_encoder
 from fashionrec.lake.session import spark_session
 from fashionrec.memory.query_index import build_query_indexes, open_query_index
 from fashionrec.memory.vectors import embed_queries
-from fashionrec.pipeline.registry import STEPS
+from fashionrec.pipeline.registry import STEPS, step_named
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.workspace import open_workspace
 from fashionrec.settings import Settings, load_settings, resource
@@ -34,6 +35,7 @@ from tools.tiny_base.text import KINDS, random_query, random_title
 QUERIES, ASKED, ROUNDS = 200_000, 2_000, 3
 _NEIGHBOURS = 10
 _DAY = date(2026, 3, 1)
+LAKES, USERS_A_DAY = (30, 365), 20
 
 
 def main() -> None:
@@ -51,7 +53,30 @@ def memory_figures(root: Path, scale: float, console: Console) -> dict[str, floa
     return {
         **coverage(settings, int(demo.USERS * scale), console),
         **index_figures(settings, root / "index", int(QUERIES * scale), console),
+        **day_figures(root / "days", scale, console),
     }
+
+
+def day_figures(root: Path, scale: float, console: Console) -> dict[str, float]:
+    """Return the seconds of `build_query_products` on a day more, on top of a short and of a long lake of days of the same size."""
+    figures: dict[str, float] = {}
+    ingest = [step_named("ingest_catalog"), step_named("ingest_interactions")]
+    for days in (LAKES[0], *LAKES):  # the first one warms up
+        folder = root / f"{days}-{len(figures)}"
+        settings = load_settings(
+            resource("conf") / "demo.yaml",
+            # The world's catalogues are 30 days apart, so that clicks on newer items are rejected.
+            [f"paths.root={folder}", f"ingest.lookback_days={days}", "ingest.max_quarantine_rate=1"],
+        )
+        workspace = open_workspace(settings, _DAY)
+        raw = Path(workspace.path("raw_interactions")), Path(workspace.path("raw_catalog"))
+        make_world(*raw, end_date=_DAY, days=days, user_count=max(1, int(USERS_A_DAY * scale * days)), items_per_category=300, seed=1)
+        run_steps(workspace, ingest, console)
+        for before, name in ((2, "first_run"), (1, "day"), (0, "week_end")):
+            of_day = open_workspace(settings, _DAY - timedelta(days=before))
+            manifest = run_steps(of_day, [step_named("build_query_products")], console)
+            figures[f"{name}_seconds_at_{days}_days"] = manifest["steps"][-1]["seconds"]
+    return figures
 
 
 def coverage(settings: Settings, users: int, console: Console) -> dict[str, float]:

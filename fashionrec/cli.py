@@ -103,7 +103,7 @@ def _show(options: argparse.Namespace, console: Console) -> None:
 
 
 def _memory(options: argparse.Namespace, console: Console) -> None:
-    memory(_workspace(options, "query_products"), options.query, console)
+    memory(_workspace(options, "query_hits"), options.query, console)
 
 
 def _workspace(options: argparse.Namespace, table: str) -> Workspace:

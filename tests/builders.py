@@ -136,4 +136,8 @@ def _event(at: str, kind: str, about: str, *, user_id: str = "u", **fields: Any)
     """Return an interaction; `at` is 2026-02-01 10:00 in UTC, seconds and less may follow."""
     time = datetime.fromisoformat(at).replace(tzinfo=UTC)
     event_id = f"{user_id} {at} {kind} {about}"
-    return {"event_id": event_id, "user_id": user_id, "event_at": time, "event_date": time.date(), "action": kind, **fields}
+    day = time.date()
+    return {
+        **{"event_id": event_id, "user_id": user_id, "event_at": time, "event_date": day, "arrival_date": day, "action": kind},
+        **fields,
+    }

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fashionrec.encoders.text import load_encoder
+from fashionrec.ingest.versions import intervals
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.memory.query_index import open_query_index
-from fashionrec.pipeline.steps.memory import answers
+from fashionrec.pipeline.steps.memory import answers, remembered
 from fashionrec.pipeline.workspace import Workspace
 
 _PRODUCTS_SHOWN = 3
@@ -20,8 +21,9 @@ _PRODUCTS_SHOWN = 3
 def memory(workspace: Workspace, query: str, console: Console) -> None:
     """Print what the memory of the date knows of a query: per category the nearest queries with their products, and its answer."""
     settings, wanted = workspace.settings.memory, normalise_text(query)
-    remembered = workspace.read("query_products")
-    today = remembered.where(f.col("as_of_date") == f.lit(workspace.run_date))
+    rows = remembered(workspace.read("query_products"), workspace.settings)
+    newest = rows.agg(f.max("as_of_date")).collect()[0][0]
+    today = rows.where(f.lit(newest).between(f.col("as_of_date"), f.col("holds_to")))
     categories = sorted(row.category for row in today.select("category").distinct().collect())
     encoder = load_encoder(settings.encoder)
     vector = encoder.encode([wanted])
@@ -30,12 +32,12 @@ def memory(workspace: Workspace, query: str, console: Console) -> None:
         [(workspace.run_date, category, query) for category in categories], "as_of_date date, category string, query string"
     )
     folder = workspace.query_indexes
-    hits = answers(asked, remembered, vectors, folder, encoder=encoder, settings=settings).collect()
+    hits = answers(asked, rows, intervals(workspace.read("item_versions")), vectors, folder, encoder=encoder, settings=settings).collect()
     of_category = {row.category: row for row in hits}
     console.print(Text(f"{workspace.run_date}: “{query}”, looked up as “{wanted}”"))
     for category in categories:
         index = open_query_index(folder, category)
-        places, similarities = index.nearest(vector, workspace.run_date, settings.neighbours)
+        places, similarities = index.nearest(vector, newest, settings.neighbours)
         near = dict(zip(index.queries[places[0]], similarities[0].tolist(), strict=True))
         console.rule(Text(category, "bold"), align="left")
         console.print(_nearest(today.where(f.col("category") == category), near))

@@ -20,7 +20,7 @@ _PRIMITIVES: dict[str, t.DataType] = {
     "timestamp": t.TimestampType(),
 }
 # What a table may be replaced by, day by day.
-_DAYS = ("run_date", "arrival_date")
+_DAYS = ("run_date", "arrival_date", "as_of_date")
 
 
 class _Part(BaseModel):

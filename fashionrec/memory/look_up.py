@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.memory.normalise import normalise_query
@@ -31,7 +31,7 @@ def wanted_queries(sequences: DataFrame, memory: DataFrame) -> DataFrame:
 
 
 def remembered_queries(memory: DataFrame, vectors: DataFrame) -> DataFrame:
-    """Return one row per category and remembered query: its `embedding`, and `memory_dates`, the dates of the grid on which it holds."""
+    """Return one row per category and query that `held` gives: its `embedding`, and `memory_dates`, the weeks' ends on which it answers."""
     grid = memory.select(f.col("as_of_date").alias("memory_date")).distinct()
     # A few dozen dates.
     holding = memory.join(f.broadcast(grid), f.col("memory_date").between(f.col("as_of_date"), f.col("holds_to")))
@@ -39,9 +39,16 @@ def remembered_queries(memory: DataFrame, vectors: DataFrame) -> DataFrame:
     return dates.join(vectors.select("query", "embedding"), "query")
 
 
+def gone_items(versions: DataFrame) -> DataFrame:
+    """Return item_id, gone_from and gone_to, the days for which the catalogues of `item_versions` held an item no more."""
+    gone = versions.where("valid_to < describes_to")
+    return gone.select("item_id", f.col("valid_to").alias("gone_from"), f.col("describes_to").alias("gone_to"))
+
+
 def look_up(
     asked: DataFrame,
     memory: DataFrame,
+    gone: DataFrame,
     vectors: DataFrame,
     indexes: Path,
     *,
@@ -51,12 +58,15 @@ def look_up(
 ) -> DataFrame:
     """Return the rows of the table `query_hits` (without run_date): one per as-of date, category and query asked.
 
-    The memory of the as-of date answers, or of the grid's last date before it: with the very query (after normalisation), else with
+    The memory of the newest week that had ended by the as-of date answers: with the very query (after normalisation), else with
     the up to `neighbours` nearest ones of a cosine of at least `min_similarity`, their products merged; else there is no answer.
+    Products that had left the catalogue by then are left out. Today's stock is not asked: nobody will know it of this day when its path is
+    a training example, which has to read the same text.
 
     Args:
         asked: rows of `asked_queries`.
-        memory: rows of the table `query_products` of the run date.
+        memory: rows of `held`.
+        gone: rows of `gone_items`.
         vectors: query and embedding, for every wanted query that is not remembered itself.
         indexes: folder of the run date's query indexes.
         neighbours: most remembered queries that answer one.
@@ -68,12 +78,11 @@ def look_up(
     """
     asked = _at_memory_dates(asked, memory)
     keys = asked.where("memory_date IS NOT NULL AND wanted <> ''").select(*_KEY).distinct()
-    known = memory.select("category", "as_of_date", "holds_to", f.col("query").alias("wanted"))
-    holding = keys.join(known, ["category", "wanted"]).where(f.col("memory_date").between(f.col("as_of_date"), f.col("holds_to")))
-    exact = holding.select(*_KEY, f.col("wanted").alias("query"), f.lit(1.0).alias("similarity"))
+    itself = keys.withColumn("query", f.col("wanted")).withColumn("similarity", f.lit(1.0))
+    exact = _products(itself, memory, gone)
     missed = keys.join(exact, list(_KEY), "left_anti").join(vectors.select(f.col("query").alias("wanted"), "embedding"), "wanted", "left")
-    near = _near(missed, indexes, neighbours=neighbours, min_similarity=min_similarity)
-    found = _merge(exact.unionByName(near), memory, top_products=top_products)
+    near = _products(_near(missed, indexes, neighbours=neighbours, min_similarity=min_similarity), memory, gone)
+    found = _merge(exact.unionByName(near), top_products=top_products)
     match = f.when(f.col("neighbours").isNull(), "none").when(f.col("neighbours")[0]["query"] == f.col("wanted"), "exact").otherwise("near")
     return asked.join(found, list(_KEY), "left").select(
         "as_of_date",
@@ -91,7 +100,7 @@ def hit_rates() -> tuple[Column, ...]:
 
 
 def _at_memory_dates(asked: DataFrame, memory: DataFrame) -> DataFrame:
-    """Return what is asked with its normalised form `wanted` and its `memory_date`, the last date of the grid up to the as-of date."""
+    """Return what is asked with its normalised form `wanted` and its `memory_date`, the newest week's end up to the as-of date."""
     grid = memory.select(f.col("as_of_date").alias("memory_date")).distinct()
     dates = asked.select("as_of_date").distinct()
     # A few hundred dates against a few dozen.
@@ -125,23 +134,30 @@ def _near(missed: DataFrame, indexes: Path, *, neighbours: int, min_similarity: 
     return spread.select(*_KEY, "embedding").mapInPandas(search, _NEAR)
 
 
-def _merge(found: DataFrame, memory: DataFrame, *, top_products: int) -> DataFrame:
+def _products(found: DataFrame, memory: DataFrame, gone: DataFrame) -> DataFrame:
+    """Return one row per key, query and product that the query has on the memory's date: `product`, `share` of the largest exposure."""
+    holding = found.join(memory, ["category", "query"]).where(f.col("memory_date").between(f.col("as_of_date"), f.col("holds_to")))
+    largest = f.col("products")[0]["exposure"].alias("largest")
+    products = holding.select(*_KEY, "query", "similarity", largest, f.explode("products").alias("product"))
+    products = products.withColumn("item_id", f.col("product.item_id"))
+    # Hashed, not sorted: the catalogue's share of a partition fits in memory.
+    by_then = (products["item_id"] == gone["item_id"]) & f.col("memory_date").between(f.col("gone_from"), f.date_sub("gone_to", 1))
+    on_sale = products.join(gone.hint("shuffle_hash"), by_then, "left_anti")
+    return on_sale.select(*_KEY, "query", "similarity", "product", (f.col("product.exposure") / f.col("largest")).alias("share"))
+
+
+def _merge(products: DataFrame, *, top_products: int) -> DataFrame:
     """Return one row per key with its `neighbours` and `products`.
 
     A product scores the sum over the neighbours of similarity times its exposure's share of the neighbour's largest: with plain
     exposures, a neighbour that everybody types would outvote the one that is meant.
     """
-    holding = found.join(memory, ["category", "query"]).where(f.col("memory_date").between(f.col("as_of_date"), f.col("holds_to")))
-    by_nearness = f.collect_list(f.struct(-f.col("similarity"), f.struct("query", "similarity").alias("one")))
-    # Carried along by a window, not joined to the products afterwards: a join would search for near queries a second time.
-    nearest = f.sort_array(by_nearness.over(Window.partitionBy(*_KEY)))["one"].alias("neighbours")
-    answers = holding.select(*_KEY, "similarity", "products", f.col("products")[0]["exposure"].alias("largest"), nearest)
-    products = answers.select(*_KEY, "similarity", "largest", "neighbours", f.explode("products").alias("product"))
-    score = f.round(f.sum(f.col("similarity") * f.col("product.exposure") / f.col("largest")), 9)
+    score = f.round(f.sum(f.col("similarity") * f.col("share")), 9)
     # Of a product whose title has changed, the nearest neighbour's.
     title = f.max(f.struct("similarity", "product.title"))["title"]
-    neighbours = f.first("neighbours").alias("neighbours")
-    scored = products.groupBy(*_KEY, "product.item_id").agg(title.alias("title"), score.alias("score"), neighbours)
+    voters = f.collect_list(f.struct(-f.col("similarity"), f.struct("query", "similarity").alias("one")))
+    scored = products.groupBy(*_KEY, "product.item_id").agg(title.alias("title"), score.alias("score"), voters.alias("voters"))
     ranked = f.struct(-f.col("score"), "item_id", f.struct("item_id", "title", "score").alias("product"))
     best = f.slice(f.sort_array(f.collect_list(ranked)), 1, top_products)["product"]
-    return scored.groupBy(*_KEY).agg(best.alias("products"), neighbours)
+    nearest = f.sort_array(f.array_distinct(f.flatten(f.collect_list("voters"))))["one"]
+    return scored.groupBy(*_KEY).agg(best.alias("products"), nearest.alias("neighbours"))

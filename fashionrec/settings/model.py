@@ -127,7 +127,8 @@ TextEncoder = NgramEncoder | ModelEncoder
 class Memory(Section):
     half_life_days: Positive
     as_of_every_days: Positive
-    min_support: Positive
+    # As many as the memory tells apart.
+    min_support: Annotated[int, Field(gt=0, le=100)]
     top_products: Positive
     encoder: Annotated[TextEncoder, Field(discriminator="kind")]
     neighbours: Positive

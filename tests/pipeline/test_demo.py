@@ -163,7 +163,7 @@ def test_the_installed_command_says_in_one_line_whom_it_cannot_show(demo):
 
 
 def test_memory_prints_the_nearest_queries_with_their_similarities_and_products(demo, table, capsys):
-    remembered = table("query_products").where("as_of_date = run_date").orderBy("search_count", ascending=False).first()
+    remembered = table("query_products").where(f"as_of_date = DATE'{RUN_DATE}'").orderBy("user_count", ascending=False).first()
     fashionrec("memory", f" {remembered['query'].upper()}! ", "--run-date", str(RUN_DATE), sets=(f"paths.root={demo[0]}",))
     shown = capsys.readouterr().out
     assert f"looked up as “{remembered['query']}”" in " ".join(shown.split())

@@ -5,13 +5,14 @@ from datetime import date
 import numpy as np
 import pytest
 from pyspark.errors import PythonException
+from pyspark.sql import functions as f
 
 from fashionrec.encoders.ngram import encode
 from fashionrec.encoders.text import load_encoder
-from fashionrec.memory import asked_queries, hit_rates, look_up, remembered_queries, wanted_queries
+from fashionrec.memory import asked_queries, gone_items, hit_rates, look_up, remembered_queries, wanted_queries
 from fashionrec.memory.query_index import build_query_indexes
 from fashionrec.settings import load_settings
-from tests.builders import action, table_rows
+from tests.builders import action, item, table_rows
 from tests.conftest import RUN_DATE
 
 WEEK_AGO, YESTERDAY = date(2026, 2, 22), date(2026, 2, 28)
@@ -31,16 +32,21 @@ def near(row):
     return [one["query"] for one in row.neighbours]
 
 
+def holding(rows):
+    """Return rows of query_products that hold for a week, those of the run date for a day."""
+    until = f.when(f.col("as_of_date") == f.lit(WEEK_AGO), f.lit(YESTERDAY)).otherwise(f.col("as_of_date"))
+    return rows.withColumn("holds_to", until)
+
+
 @pytest.fixture
 def answers(spark, tmp_path):
     """Return a function from remembered (as-of date, category, query, exposures) and asked (as-of date, category, query) to answers."""
 
-    def make(remembered, asked, **settings):
+    def make(remembered, asked, versions=(), **settings):
         settings = {"neighbours": 5, "min_similarity": 0.45, "top_products": 10, **settings}
         rows = [
             {
                 "as_of_date": day,
-                "holds_to": YESTERDAY if day == WEEK_AGO else day,
                 "category": category,
                 "query": query,
                 "wordings": [query],
@@ -56,12 +62,14 @@ def answers(spark, tmp_path):
             for day, category, query in asked
             for split in ("train", "score")
         ]
-        memory, sequences = table_rows(spark, "query_products", *rows), table_rows(spark, "sequences", *steps)
+        memory = holding(table_rows(spark, "query_products", *rows))
+        sequences = table_rows(spark, "sequences", *steps)
         wanted = sorted(row["query"] for row in wanted_queries(sequences, memory).collect())
         vectors = spark.createDataFrame(list(zip(wanted, encode(wanted).tolist(), strict=True)), VECTORS)
         folder = tmp_path / "indexes"
         build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=1000, staging=tmp_path / ".indexes.x")
-        found = look_up(asked_queries(sequences), memory, vectors, folder, **settings).collect()
+        gone = gone_items(table_rows(spark, "item_versions", *versions))
+        found = look_up(asked_queries(sequences), memory, gone, vectors, folder, **settings).collect()
         assert len(found) == len(asked)
         return {row["query"] if row.as_of_date == RUN_DATE else row.as_of_date: row for row in found}
 
@@ -85,6 +93,23 @@ def test_near_queries_are_those_of_the_date_too(answers):
     found = answers(remembered, [(day, "Clothing", "red dres") for day in (WEEK_AGO, RUN_DATE)])
     assert near(found[WEEK_AGO]) == ["red dresses"]
     assert near(found["red dres"]) == ["red dress"]
+
+
+def test_what_has_left_the_catalogue_is_left_out_from_then_on_until_it_is_back(answers):
+    forever = {"describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31), "valid_from": date(2026, 1, 1)}
+    versions = [
+        item("w", **forever, valid_to=date(2026, 2, 23)),
+        item("back", **forever | {"describes_to": RUN_DATE, "valid_to": WEEK_AGO}),
+        item("back", **forever | {"describes_from": RUN_DATE, "valid_from": RUN_DATE}),
+    ]
+    products = {"w": 3.0, "back": 2.0, "a": 1.0}
+    remembered = [(day, "Clothing", query, products) for day in (WEEK_AGO, RUN_DATE) for query in ("dress", "skirt")]
+    remembered += [(RUN_DATE, "Clothing", "dresses", {"w": 1.0})]
+    asked = [(WEEK_AGO, "Clothing", "dress"), (RUN_DATE, "Clothing", "dress"), (RUN_DATE, "Clothing", "dresses")]
+    found = answers(remembered, asked, versions=versions, top_products=2)
+    assert names(found[WEEK_AGO]) == ["w", "a"]
+    assert names(found["dress"]) == ["back", "a"], "what was kept beyond the top takes its place"
+    assert (found["dresses"].match, near(found["dresses"])) == ("near", ["dress"]), "of its own products none is left"
 
 
 def test_exact_beats_near_a_misspelling_finds_its_query_and_a_stranger_finds_nothing(answers):
@@ -129,25 +154,24 @@ def test_only_so_many_neighbours_that_are_near_enough_answer_with_so_many_produc
 
 
 def test_a_query_without_a_vector_is_an_error_and_not_near_nothing(spark, tmp_path):
-    memory = table_rows(
-        spark,
-        "query_products",
-        {"category": "x", "query": "red dress", "wordings": ["x"], "holds_to": RUN_DATE, "products": [{"item_id": "a", "exposure": 1.0}]},
-    )
+    products = [{"item_id": "a", "exposure": 1.0}]
+    memory = holding(table_rows(spark, "query_products", {"category": "x", "query": "red dress", "products": products}))
     vectors = spark.createDataFrame([("red dress", encode(["red dress"])[0].tolist())], VECTORS)
     folder = tmp_path / "indexes"
     build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=10, staging=tmp_path / ".indexes.x")
+    nothing_gone = gone_items(table_rows(spark, "item_versions"))
     asked = spark.createDataFrame([(RUN_DATE, "x", "red dres")], "as_of_date date, category string, query string")
     with pytest.raises(PythonException, match="none for 1 queries of the sequences; run the step index_queries again"):
-        look_up(asked, memory, vectors, folder, neighbours=5, min_similarity=0.45, top_products=10).collect()
+        look_up(asked, memory, nothing_gone, vectors, folder, neighbours=5, min_similarity=0.45, top_products=10).collect()
 
 
 def test_a_log_without_searches_gives_an_empty_memory_and_no_answers(spark, tmp_path):
-    memory = table_rows(spark, "query_products")
+    memory = holding(table_rows(spark, "query_products"))
     vectors = spark.createDataFrame([], VECTORS)
     sequences = table_rows(spark, "sequences", {"actions": [action("purchase", item_id="a")]})
     build_query_indexes(
         remembered_queries(memory, vectors), tmp_path / "indexes", encoder=NGRAM, exact_up_to=10, staging=tmp_path / ".indexes.x"
     )
-    hits = look_up(asked_queries(sequences), memory, vectors, tmp_path / "indexes", neighbours=5, min_similarity=0.45, top_products=10)
+    gone, limits = gone_items(table_rows(spark, "item_versions")), {"neighbours": 5, "min_similarity": 0.45, "top_products": 10}
+    hits = look_up(asked_queries(sequences), memory, gone, vectors, tmp_path / "indexes", **limits)
     assert hits.agg(*hit_rates()).first().asDict() == dict.fromkeys(("memory_exact_rate", "memory_near_rate", "memory_none_rate"))

@@ -1,20 +1,24 @@
 # ruff: noqa: RUF001 - queries of every script are what some of this is about
 """The query-product memory: which query an event belongs to, what is remembered of it, as of which date."""
 
-from datetime import date
+from datetime import date, timedelta
 from math import log2
 
 import pytest
 
-from fashionrec.memory import attribute_queries, build_query_products, catalogue, exposures, results_without_item
+from fashionrec.lake.spec import table_spec
+from fashionrec.memory import attribute_queries, build_query_products, held, results_without_item, shown_products
 from fashionrec.memory.normalise import normalise_query, normalise_text
+from fashionrec.memory.query_products import MOST_ASKERS
+from fashionrec.memory.weeks import week_end
 from fashionrec.sequences import sessionize
 from tests.builders import click, interval_rows, item, purchase, search, table_rows
 from tests.conftest import RUN_DATE
 
-GRID = {"run_date": RUN_DATE, "as_of_every_days": 7, "half_life_days": 10}
+# The ends of weeks, the run date's own among them.
 WEEK_AGO, TWO_WEEKS_AGO = date(2026, 2, 22), date(2026, 2, 15)
 EVER, FOREVER = date(1970, 1, 1), date(9999, 12, 31)
+HALF_LIFE = 10
 
 
 def version(item_id, **fields):
@@ -22,8 +26,7 @@ def version(item_id, **fields):
     return item(item_id, **{"valid_from": date(2026, 1, 1), "describes_from": EVER, "describes_to": FOREVER, **fields})
 
 
-VERSIONS = [version("a"), version("b"), version("c"), version("shoe", category="Footwear"), version("w", valid_to=date(2026, 2, 20))]
-ITEMS = [item("a"), item("b"), item("c", in_stock=False), item("shoe", category="Footwear")]
+VERSIONS = [version("a"), version("b"), version("c"), version("shoe", category="Footwear")]
 
 
 @pytest.fixture
@@ -38,22 +41,35 @@ def sessions(spark):
 
 @pytest.fixture
 def shown(spark, sessions):
-    """Return a function from events to their exposures."""
+    """Return a function from a week's events to its products."""
 
-    def make(*events, versions=VERSIONS):
-        described = catalogue(interval_rows(spark, *versions), table_rows(spark, "items", *ITEMS))
-        return exposures(sessions(*events), described, **GRID)
+    def make(events, day, versions=VERSIONS):
+        return shown_products(events, interval_rows(spark, *versions), as_of_date=day, half_life_days=HALF_LIFE)
 
     return make
 
 
 @pytest.fixture
-def remembered(sessions, shown):
-    """Return a function from events to the table query_products."""
+def remembered(spark, sessions, shown):
+    """Return a function from events to the rows of query_products that answer, made week by week."""
+    struct = table_spec("query_products").struct
 
-    def make(*events, versions=VERSIONS, **settings):
-        settings = {"min_support": 1, "top_products": 10, **settings}
-        return build_query_products(sessions(*events), shown(*events, versions=versions), **GRID, **settings)
+    def make(*events, versions=VERSIONS, min_support=1, top_products=10, history_days=365):
+        rows = []
+        for day in sorted({week_end(event["arrival_date"], 7) for event in events}):
+            arrived = sessions(*(event for event in events if event["arrival_date"] <= day))
+            arrived = arrived.where(arrived.arrival_date > day - timedelta(days=7))
+            new = build_query_products(
+                arrived,
+                shown(arrived, day, versions),
+                spark.createDataFrame(rows, struct),
+                as_of_date=day,
+                half_life_days=HALF_LIFE,
+                history_days=history_days,
+                top_products=top_products,
+            )
+            rows += new.selectExpr("*", "'x' AS fingerprint").select(*struct.names).collect()
+        return held(spark.createDataFrame(rows, struct), min_support=min_support, history_days=history_days)
 
     return make
 
@@ -82,7 +98,7 @@ def test_a_product_counts_by_its_position_and_by_the_age_of_the_search(remembere
     then = rows[WEEK_AGO, "Clothing", "red dress"]
     assert [product.exposure for product in then.products] == pytest.approx([first * 0.5 ** (2 / 10), second * 0.5 ** (2 / 10)])
     assert (then.search_count, today.search_count) == (1, 2)
-    assert (then.holds_to, today.holds_to) == (date(2026, 2, 28), RUN_DATE)
+    assert (then.holds_to, today.holds_to) == (date(2026, 2, 28), date(2027, 3, 1))
 
 
 def test_a_query_is_remembered_from_its_support_by_different_users_on(remembered):
@@ -115,17 +131,25 @@ def test_clicks_and_purchases_belong_to_the_latest_search_before_them_in_the_ses
     assert counts == {"red dress": (1, 1), "blue dress": (1, 0)}
 
 
-def test_the_top_products_are_kept_without_what_was_never_shown_or_is_in_no_catalogue(remembered, shown):
+def test_a_user_counts_once_however_many_weeks_and_users_there_are(remembered):
+    crowd = [search("2026-02-10 10:00", "dress", results=["a"], user_id=f"u{n}") for n in range(MOST_ASKERS - 1)]
+    again = [search("2026-02-17 10:00", "dress", results=["a"], user_id=f"u{n}") for n in range(5)]
+    others = [search("2026-02-24 10:00", "dress", results=["a"], user_id=f"v{n}") for n in range(5)]
+    rows = memory_rows(remembered(*crowd, *again, *others))
+    assert [(row.search_count, row.user_count) for _, row in sorted(rows.items())] == [(99, 99), (104, 99), (109, MOST_ASKERS)]
+
+
+def test_the_top_products_are_kept_without_what_was_never_shown_or_is_in_no_catalogue(remembered, sessions, shown):
     events = [search("2026-02-25 10:00", "dress", results=["gone", "b", "a"]), click("2026-02-25 10:01", "c")]
     assert names(memory_rows(remembered(*events))[RUN_DATE, "Clothing", "dress"]) == ["b", "a"]
-    assert names(memory_rows(remembered(*events, top_products=1))[RUN_DATE, "Clothing", "dress"]) == ["b"]
-    assert shown(*events).agg(results_without_item()).first().results_without_item == 1
+    assert shown(sessions(*events), RUN_DATE).agg(results_without_item()).first().results_without_item == 1
 
 
-def test_only_the_run_dates_memory_asks_for_todays_stock(remembered):
-    rows = memory_rows(remembered(search("2026-02-20 10:00", "dress", results=["c", "a"])))
-    assert names(rows[RUN_DATE, "Clothing", "dress"]) == ["a"]
-    assert names(rows[WEEK_AGO, "Clothing", "dress"]) == ["c", "a"]
+def test_ten_times_the_products_that_are_shown_are_carried_on(remembered):
+    many = [version(f"i{n:02}") for n in range(12)]
+    events = [search("2026-02-20 10:00", "dress", results=[one["item_id"] for one in many])]
+    (row,) = memory_rows(remembered(*events, versions=many, top_products=1)).values()
+    assert names(row) == [f"i{n:02}" for n in range(10)]
 
 
 def test_what_happens_after_an_as_of_date_changes_nothing_in_its_memory(remembered):
@@ -143,29 +167,35 @@ def test_what_happens_after_an_as_of_date_changes_nothing_in_its_memory(remember
     before, after = memory_rows(remembered(*past)), memory_rows(remembered(*past, *future))
     known_then = [key for key in after if key[0] < date(2026, 2, 23)]
     assert sorted(known_then) == [(TWO_WEEKS_AGO, "Clothing", "dress"), (WEEK_AGO, "Clothing", "dress")]
-    assert {key: after[key] for key in known_then} == {key: before[key] for key in known_then}
-    assert {p.item_id: p.purchase_count for p in after[RUN_DATE, "Clothing", "dress"].products} == {"a": 0, "b": 1}
+    assert [after[key][:-1] for key in known_then] == [before[key][:-1] for key in known_then], "all but holds_to"
+    assert {p.item_id: p.purchase_count for p in after[RUN_DATE, "Clothing", "dress"].products} == {"a": 0, "b": 1, "c": 0}
 
 
-def test_a_query_has_rows_for_the_dates_on_which_it_was_asked_and_they_hold_up_to_the_next(remembered):
-    rows = memory_rows(remembered(*(search(f"2026-{day} 10:00", "dress", results=["a", "w"]) for day in ("01-20", "02-14"))))
-    assert {day: row.holds_to for (day, _, _), row in rows.items()} == {
-        date(2026, 1, 25): date(2026, 2, 14),
-        TWO_WEEKS_AGO: date(2026, 2, 28),
-        RUN_DATE: RUN_DATE,
+def test_a_query_has_rows_for_the_weeks_in_which_it_was_asked_and_they_hold_up_to_the_next_or_until_it_is_forgotten(remembered):
+    days = ("2026-01-20", "2026-02-14", "2026-02-27")
+    rows = memory_rows(remembered(*(search(f"{day} 10:00", "dress", results=["a", "b"]) for day in days), history_days=20))
+    assert {day: (row.holds_to, row.search_count) for (day, _, _), row in rows.items()} == {
+        date(2026, 1, 25): (date(2026, 2, 14), 1),
+        TWO_WEEKS_AGO: (date(2026, 2, 28), 1),
+        RUN_DATE: (date(2026, 3, 21), 2),
     }
 
 
-def test_what_has_left_the_catalogue_is_left_out_from_then_on(remembered):
-    searches = [search(f"2026-02-{day} 10:00", "dress", results=["w", "a"]) for day in (14, 19)]
-    rows = memory_rows(remembered(*searches))
-    assert names(rows[TWO_WEEKS_AGO, "Clothing", "dress"]) == ["w", "a"]
-    assert names(rows[WEEK_AGO, "Clothing", "dress"]) == names(rows[RUN_DATE, "Clothing", "dress"]) == ["a"]
-
-
-def test_nothing_on_sale_today_is_no_row_today(remembered):
-    rows = memory_rows(remembered(search("2026-02-20 10:00", "dress", results=["c"])))
-    assert {day: row.holds_to for (day, _, _), row in rows.items()} == {WEEK_AGO: date(2026, 2, 28)}
+def test_an_event_is_known_from_the_week_in_which_it_arrived(remembered):
+    late = {"arrival_date": date(2026, 2, 23)}
+    rows = memory_rows(
+        remembered(
+            search("2026-02-14 10:00", "dress", results=["a"]),
+            search("2026-02-14 11:00", "dress", results=["b"], user_id="v", **late),
+            click("2026-02-14 11:01", "b", user_id="v", **late),
+        )
+    )
+    assert {day: (names(row), row.search_count) for (day, _, _), row in rows.items()} == {
+        TWO_WEEKS_AGO: (["a"], 1),
+        RUN_DATE: (["b", "a"], 2),
+    }
+    exposures = [product.exposure for product in rows[RUN_DATE, "Clothing", "dress"].products]
+    assert exposures == pytest.approx([0.5**1.5] * 2), "its age is that of the search"
 
 
 def test_a_product_has_the_category_and_title_of_its_time(remembered):
