@@ -15,6 +15,7 @@ from rich.text import Text
 from fashionrec.commands import demo, doctor, release, show, tables
 from fashionrec.commands.data_dictionary import data_dictionary
 from fashionrec.commands.memory import memory
+from fashionrec.errors import UserError
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.pipeline.console import open_console
 from fashionrec.pipeline.job import OneLineParser, add_run_arguments, add_settings_arguments, one_line_errors, parse_date
@@ -106,7 +107,13 @@ def _workspace(options: argparse.Namespace, table: str) -> Workspace:
 
 
 def _tables(options: argparse.Namespace, console: Console) -> None:
-    if options.markdown:
+    if options.table == "migrate":
+        tables.migrate(_settings(options), console, dry_run=options.dry_run)
+    elif options.table in ("expire", "optimise"):
+        tables.maintain(_settings(options), options.table, options.run_date, console, dry_run=options.dry_run)
+    elif options.dry_run or options.run_date:
+        raise UserError("--dry-run and --run-date go with tables migrate, expire or optimise")
+    elif options.markdown:
         sys.stdout.write(data_dictionary())
     elif options.table:
         tables.columns(options.table, console)
@@ -164,6 +171,17 @@ def _scale(text: str) -> float:
     if not 0 < value <= 10:
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and up to 10")
     return value
+
+
+def _add_tables_arguments(parser: argparse.ArgumentParser) -> None:
+    about = (
+        "a table's name; or migrate: bring existing tables to a changed specification; expire: remove what has outlived its days "
+        "(rows, files, indexes, staging, models); optimise: write small files together"
+    )
+    parser.add_argument("table", nargs="?", default="", metavar="TABLE|migrate|expire|optimise", help=about)
+    parser.add_argument("--markdown", action="store_true", help="print the data dictionary of all tables")
+    parser.add_argument("--dry-run", action="store_true", help="of migrate, expire and optimise: only say what would be done")
+    add_run_arguments(parser, newest=True)
 
 
 def _settings(options: argparse.Namespace, default: str = "local.yaml") -> Settings:
@@ -228,10 +246,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("query", type=_query, help="a query as a shopper types it")
     add_run_arguments(one, newest=True)
 
-    one = add("tables", _tables, "List the tables of the lake, or the columns of one.")
-    one.add_argument("table", nargs="?", default="", help="a table's name")
-    one.add_argument("--markdown", action="store_true", help="print the data dictionary of all tables")
-    add_settings_arguments(one)
+    one = add("tables", _tables, "List the tables of the lake, or the columns of one; keep them: migrate, expire, optimise.")
+    _add_tables_arguments(one)
 
     one = add("pseudonym", _pseudonym, "Read one user or device ID per line and print its pseudonym: for suppression lists and support.")
     add_settings_arguments(one)

@@ -12,7 +12,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.lake.session import spark_session
 from fashionrec.lake.spec import table_spec, table_specs
-from fashionrec.lake.tables import LakeError, SchemaError, create_table, replace_days
+from fashionrec.lake.tables import LakeError, SchemaError, replace_days
 from fashionrec.quality import GateError
 from fashionrec.settings import load_settings
 from fashionrec.sources.files import read_raw, readable_files
