@@ -113,7 +113,13 @@ def _workspace(options: argparse.Namespace, table: str) -> Workspace:
 
 
 def _tables(options: argparse.Namespace, console: Console) -> None:
-    if options.markdown:
+    if options.table == "migrate":
+        tables.migrate(_settings(options), console, dry_run=options.dry_run)
+    elif options.table in ("expire", "optimise"):
+        tables.maintain(_settings(options), options.table, options.run_date, console, dry_run=options.dry_run)
+    elif options.dry_run or options.run_date:
+        raise UserError("--dry-run and --run-date go with tables migrate, expire or optimise")
+    elif options.markdown:
         sys.stdout.write(data_dictionary())
     elif options.table:
         tables.columns(options.table, console)
@@ -174,6 +180,17 @@ def _raw_folders(options: argparse.Namespace) -> tuple[Path, Path]:
                 f"paths.{name} is {paths.locate(name)}: raw files are made on this machine's disk; --set paths.root=FOLDER, then copy"
             )
     return Path(paths.locate("raw_interactions")), Path(paths.locate("raw_catalog"))
+
+
+def _add_tables_arguments(parser: argparse.ArgumentParser) -> None:
+    about = (
+        "a table's name; or migrate: bring existing tables to a changed specification; expire: remove what has outlived its days "
+        "(rows, files, indexes, staging, models); optimise: write small files together"
+    )
+    parser.add_argument("table", nargs="?", default="", metavar="TABLE|migrate|expire|optimise", help=about)
+    parser.add_argument("--markdown", action="store_true", help="print the data dictionary of all tables")
+    parser.add_argument("--dry-run", action="store_true", help="of migrate, expire and optimise: only say what would be done")
+    add_run_arguments(parser, newest=True)
 
 
 def _settings(options: argparse.Namespace, default: str = "local.yaml") -> Settings:
@@ -238,10 +255,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("query", type=_query, help="a query as a shopper types it")
     add_run_arguments(one, newest=True)
 
-    one = add("tables", _tables, "List the tables of the lake, or the columns of one.")
-    one.add_argument("table", nargs="?", default="", help="a table's name")
-    one.add_argument("--markdown", action="store_true", help="print the data dictionary of all tables")
-    add_settings_arguments(one)
+    one = add("tables", _tables, "List the tables of the lake, or the columns of one; keep them: migrate, expire, optimise.")
+    _add_tables_arguments(one)
 
     one = add("pseudonym", _pseudonym, "Read one user or device ID per line and print its pseudonym: for suppression lists and support.")
     add_settings_arguments(one)

@@ -24,6 +24,6 @@ def data_dictionary() -> str:
 
 
 def meaning(column: Column) -> str:
-    """Return what a column means in one line: description, unit, formula, and whether it is personal."""
+    """Return what a column means in one line: description, unit, formula, and whether it is personal or was typed."""
     words = column.description + (f" [{column.unit}]" if column.unit else "") + (f"; {column.formula}" if column.formula else "")
-    return words + (" (personal)" if column.pii else "")
+    return words + (" (personal)" if column.pii else "") + (" (typed)" if column.free_text else "")

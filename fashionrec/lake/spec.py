@@ -4,7 +4,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pyspark.sql import types as t
 
 from fashionrec.settings import resource
@@ -19,6 +19,9 @@ _PRIMITIVES: dict[str, t.DataType] = {
     "date": t.DateType(),
     "timestamp": t.TimestampType(),
 }
+# Of these the Delta log keeps minimum and maximum. Of no text: what a person typed and the IDs of users and events would outlive their rows
+# there, and as no table is sorted by a text, they would skip no file.
+_MEASURED = ("int", "long", "float", "double", "date", "timestamp")
 # What a table may be replaced by, day by day.
 _DAYS = ("run_date", "arrival_date", "as_of_date")
 
@@ -35,6 +38,8 @@ class Column(_Part):
     unit: str = ""
     formula: str = ""
     pii: bool = False
+    # Holds what a person typed, which may be anything: a name, an address.
+    free_text: bool = False
     # Raw contracts only: a file may lack the column.
     optional: bool = False
 
@@ -64,6 +69,27 @@ class TableSpec(_Part):
     expectations: tuple[Expectation, ...] = ()
     may_be_empty: bool = False
     retention_days: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _keeps_no_person_beside_its_rows(self) -> "TableSpec":
+        personal = {column.name for column in self.columns if column.pii or column.free_text}
+        # Folders are named by partitions, and commits keep the shares of vocabularies.
+        if shown := personal & {*self.partitioned_by, *self.vocabularies}:
+            raise ValueError(f"{', '.join(sorted(shown))}: what is personal or typed is neither a partition nor a vocabulary")
+        return self
+
+    @property
+    def vocabularies(self) -> list[str]:
+        """The columns whose values' shares are compared with those of earlier days."""
+        names = [(e.model_extra or {})["column"] for e in self.expectations if e.expect == "ExpectColumnKLDivergenceToBeLessThan"]
+        return [str(name) for name in names]
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """The Delta table's properties: its constraints, and the columns of which the log keeps minimum and maximum."""
+        measured = [c.name for c in self.columns if c.type in _MEASURED and not c.pii and c.name not in self.partitioned_by]
+        constraints = {f"delta.constraints.{constraint.name}": constraint.check for constraint in self.constraints}
+        return {**constraints, "delta.dataSkippingStatsColumns": ",".join(measured)}
 
     @property
     def day_column(self) -> str:

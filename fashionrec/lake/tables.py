@@ -15,9 +15,7 @@ from pyspark.sql import types as t
 from fashionrec.errors import UserError
 from fashionrec.lake.spec import TableSpec
 
-# Types that Delta keeps minimum and maximum of.
-_SKIPPABLE = ("string", "int", "long", "float", "double", "date", "timestamp")
-
+_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 # Delta's words for "another commit came between"; they have no common parent.
 CONFLICTS = (
@@ -60,11 +58,8 @@ def create_table(spark: SparkSession, path: str, spec: TableSpec) -> None:
     table = DeltaTable.createIfNotExists(spark).location(path).addColumns(spec.struct).comment(spec.grain)
     if spec.partitioned_by:
         table = table.partitionedBy(*spec.partitioned_by)
-    for constraint in spec.constraints:
-        table = table.property(f"delta.constraints.{constraint.name}", constraint.check)
-    # Minimum and maximum of an ID column would outlive a deleted user in the log.
-    indexed = [c.name for c in spec.columns if c.type in _SKIPPABLE and not c.pii and c.name not in spec.partitioned_by]
-    table = table.property("delta.dataSkippingStatsColumns", ",".join(indexed))
+    for name, value in spec.properties.items():
+        table = table.property(name, value)
     table.execute()
 
 
@@ -151,6 +146,16 @@ def _within(scope: Mapping[str, str]) -> Column:
 
 
 @contextmanager
+def commits_of(spark: SparkSession, commit: Mapping[str, object]) -> Iterator[None]:
+    """Keep `commit` as JSON in the history of what is changed meanwhile by a merge, a DELETE or the like: they take no option for it."""
+    spark.conf.set(_METADATA, _as_json(commit))
+    try:
+        yield
+    finally:
+        spark.conf.unset(_METADATA)
+
+
+@contextmanager
 def sole_writer(spec: TableSpec) -> Iterator[None]:
     """Turn Delta's refusal of a commit, because another run committed to the same rows meanwhile, into LakeError."""
     try:
@@ -183,6 +188,10 @@ def replace_days(
             .write.format("delta")
             .mode("overwrite")
             .option("replaceWhere", where)
-            .option("userMetadata", json.dumps(dict(commit), sort_keys=True, default=str))
+            .option("userMetadata", _as_json(commit))
             .save(path)
         )
+
+
+def _as_json(commit: Mapping[str, object]) -> str:
+    return json.dumps(dict(commit), sort_keys=True, default=str)

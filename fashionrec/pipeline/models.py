@@ -193,6 +193,15 @@ class ModelRegistry:
         numbers = {alias: found.version for alias in ("champion", "challenger") if (found := self._aliased(name, alias))}
         return [self._record(version, numbers) for version in self._versions(name)]
 
+    def folders(self) -> set[str]:
+        """Return the folders of all registered versions, of whatever model, below the root."""
+        page = self._client.search_model_versions()
+        versions = list(page)
+        while page.token:
+            page = self._client.search_model_versions(page_token=page.token)
+            versions += page
+        return {version.tags["folder"] for version in versions if "folder" in version.tags}
+
     def _record(self, version: Any, numbers: Mapping[str, Any]) -> Record:
         """Return what is kept of a version; `numbers` are those of the champion and the challenger."""
         tags, run = version.tags, self._client.get_run(version.run_id)

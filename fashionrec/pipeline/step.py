@@ -70,7 +70,7 @@ class StepRun:
         """Return a table as this run may see it (see `lake.tables.read_table`), pinned to the version that the manifest names."""
         self._declared(table, "reads")
         path = self.workspace.path("lake", table)
-        if table not in self.versions_read and tables.table_exists(self.spark, path):
+        if table not in self.versions_read and self.workspace.holds(table):
             self.versions_read[table] = tables.table_version(self.spark, path)
         version = self.versions_read.get(table)
         if table in self.rows_read:  # counted before
@@ -88,10 +88,9 @@ class StepRun:
     def so_far(self, table: str) -> DataFrame:
         """Return all rows of a table that this step itself adds to, of all days; none where it does not exist yet."""
         self._declared(table, "writes")
-        path = self.workspace.path("lake", table)
-        if not tables.table_exists(self.spark, path):
+        if not self.workspace.holds(table):
             return self.spark.createDataFrame([], table_spec(table).struct)
-        return self.spark.read.format("delta").load(path)
+        return self.spark.read.format("delta").load(self.workspace.path("lake", table))
 
     def write(self, table: str, frame: DataFrame, *, days: Sequence[date] = (), scope: Mapping[str, str] | None = None) -> int:
         """Stage the rows, pass the gate, then replace the run's day (or `days`) in one commit. Return the number of rows.
@@ -107,6 +106,7 @@ class StepRun:
         if spec.kind == "daily":
             frame = frame.withColumn("run_date", f.lit(self.run_date))
         tables.check_schema(frame.schema, spec)
+        self.workspace.holds(table)  # or is outdated: found out before the step's work, which is done when its rows are staged
         staging = self.staging(table)
         frame.select(*(column.name for column in spec.columns)).write.mode("overwrite").parquet(staging)
         # The lake may lie in a folder with letters that would be a pattern.

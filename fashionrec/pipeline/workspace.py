@@ -10,6 +10,7 @@ from pyspark.sql import functions as f
 
 from fashionrec.errors import UserError
 from fashionrec.lake import tables
+from fashionrec.lake.migrate import require_current
 from fashionrec.lake.session import spark_session
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.models import ModelRegistry
@@ -54,8 +55,17 @@ class Workspace:
         """The folder of the date's indexes of remembered queries, one below it per category."""
         return Path(self.path("indexes", "queries", str(self.run_date)))
 
+    def holds(self, table: str) -> bool:
+        """Return whether a table is there; raise LakeError where it was made from another specification than that of now."""
+        path = self.path("lake", table)
+        there = tables.table_exists(self.spark, path)
+        if there:
+            require_current(self.spark, path, table_spec(table))
+        return there
+
     def read(self, table: str) -> DataFrame:
         """Return a table as a run of the date may see it (see `lake.tables.read_table`)."""
+        self.holds(table)
         frame, _ = tables.read_table(self.spark, self.path("lake", table), table_spec(table), self.run_date)
         return frame
 

@@ -52,12 +52,6 @@ def profile_days(rows: DataFrame, spec: TableSpec) -> dict[date, Profile]:
     }
 
 
-def vocabularies(spec: TableSpec) -> list[str]:
-    """Return the columns whose values' shares are compared with those of earlier days."""
-    names = [(e.model_extra or {})["column"] for e in spec.expectations if e.expect == "ExpectColumnKLDivergenceToBeLessThan"]
-    return [str(name) for name in names]
-
-
 def good_days(
     spark: SparkSession, path: str, *, before: date, count: int, scope: Mapping[str, str], published_now: Mapping[date, Profile]
 ) -> dict[date, Profile]:
@@ -90,7 +84,7 @@ def median_day(days: Sequence[Profile]) -> Profile:
 
 
 def _shares(rows: DataFrame, spec: TableSpec) -> dict[str, dict[date, dict[str, float]]]:
-    columns = vocabularies(spec)
+    columns = spec.vocabularies
     if not columns:
         return {}
     values = f.inline(f.array(*(f.struct(f.lit(name).alias("name"), f.col(name).cast("string").alias("value")) for name in columns)))

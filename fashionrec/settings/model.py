@@ -279,6 +279,12 @@ class Quality(Section):
     max_share_divergence: PositiveFloat
 
 
+class Maintenance(Section):
+    vacuum_hours: NotNegative
+    keep_indexes_days: Positive
+    run_lasts_days: NotNegative
+
+
 class Settings(Section):
     paths: Paths
     spark: Spark
@@ -296,6 +302,7 @@ class Settings(Section):
     campaign: Campaign
     evaluate: Evaluate
     quality: Quality
+    maintenance: Maintenance
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":

@@ -1,4 +1,4 @@
-"""The DAG runs in Airflow's own environment: two of its jobs by a real spark-submit, the others by a stand-in that writes down its call.
+"""The DAGs run in Airflow's own environment: two of its jobs by a real spark-submit, the others by a stand-in that writes down its call.
 
 All jobs run for real, in one process, in tests/pipeline/test_demo.py.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fashionrec.pipeline.registry import STEPS
+from fashionrec.pipeline.registry import STEPS, WEEKLY
 from fashionrec.sources.world.shop import make_world
 from tests.conftest import ROOT, RUN_DATE
 
@@ -77,11 +77,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_dag(home: Path, root: Path, *arguments: str, real: str) -> Ran:
+def run_dag(home: Path, root: Path, *arguments: str, real: str, dag: str = "fashionrec_daily") -> Ran:
     calls = root / "calls.jsonl"
     ran = airflow(
         home,
-        *("dags", "test", "fashionrec_daily", *arguments),
+        *("dags", "test", dag, *arguments),
         FASHIONREC_SET=f"paths.root={root} evaluate.k=20",
         STAND_IN_CALLS=str(calls),
         STAND_IN_FOR=str(SPARK_SUBMIT),
@@ -154,4 +154,11 @@ def test_a_job_that_fails_fails_the_dag_and_nothing_after_it_runs_but_everything
     dropped = {job for job in after if "build_sequences" in before(job, after)}
     assert dropped
     assert sorted(ran.jobs) == sorted(set(after) - dropped)
+    assert {call[call.index("--run-date") + 1] for call in ran.calls} == {str(RUN_DATE)}
+
+
+def test_the_weekly_dag_submits_its_jobs_one_after_the_other_for_the_named_date(home, tmp_path):
+    ran = run_dag(home, tmp_path, "2026-06-07", "--conf", json.dumps({"run_date": str(RUN_DATE)}), real="", dag="fashionrec_weekly")
+    assert ran.status == 0, ran.printed[-6000:]
+    assert ran.jobs == [step.name for step in WEEKLY]
     assert {call[call.index("--run-date") + 1] for call in ran.calls} == {str(RUN_DATE)}

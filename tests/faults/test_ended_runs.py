@@ -112,6 +112,12 @@ def test_a_run_killed_while_it_publishes_leaves_the_day_as_it_was_and_a_rerun_gi
     # What a killed run has left stays, read by nobody: its staged rows, under its name, and files that no log names.
     assert staged(shop) == left
     assert orphans <= data_files(shop)
+    # It goes with the weekly upkeep, once no run can be at work that long.
+    whole, at_once = day(), ("--set", "maintenance.run_lasts_days=0", "--set", "maintenance.vacuum_hours=0")
+    cli.main(["tables", "expire", "--conf", str(ROOT / "conf/test.yaml"), "--set", f"paths.root={shop}", *at_once])
+    assert staged(shop) == set()
+    assert not orphans & data_files(shop)
+    assert day() == whole
 
 
 def test_ctrl_c_is_one_line_and_status_130_and_the_log_had_said_which_step_had_begun(tmp_path):

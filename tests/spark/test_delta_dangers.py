@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from delta.tables import DeltaTable
 from pyspark.sql import functions as f
 
 from fashionrec.lake.session import spark_session
 from fashionrec.lake.spec import table_spec, table_specs
-from fashionrec.lake.tables import LakeError, SchemaError, create_table, replace_days
+from fashionrec.lake.tables import LakeError, SchemaError, replace_days
 from fashionrec.quality import GateError
 from fashionrec.settings import load_settings
 from fashionrec.sources.files import Folder
@@ -108,13 +109,22 @@ def test_no_id_of_a_deleted_user_outlives_him_in_the_log(spark, make_run, tmp_pa
     assert not list(path.glob("arrival_date=*/*.parquet"))
 
 
-@pytest.mark.parametrize("spec", [s for s in table_specs() if any(c.pii for c in s.columns) and s.kind != "raw"], ids=lambda s: s.table)
-def test_statistics_hold_no_column_of_a_user(spark, tmp_path, spec):
-    path = str(tmp_path / spec.table)
-    create_table(spark, path, spec)
-    columns = DeltaTable.forPath(spark, path).detail().first()["properties"]["delta.dataSkippingStatsColumns"].split(",")
-    assert columns
-    assert not {column.name for column in spec.columns if column.pii} & set(columns)
+def test_the_log_holds_nothing_that_a_person_typed_and_no_event_id(spark, make_run, tmp_path):
+    every_commit = "spark.databricks.delta.properties.defaults.checkpointInterval"
+    spark.conf.set(every_commit, "1")
+    try:
+        for query in ("bob@example.com", "dress for Anna Schmidt"):
+            searches = events(spark, {RUN_DATE: 2}, action="search", item_id=None, query=query)
+            make_run().write("interactions", searches.withColumn("event_id", f.concat(f.lit("the order of "), "event_id")))
+    finally:
+        spark.conf.unset(every_commit)
+    log = tmp_path / "lake/interactions/_delta_log"
+    kept = {path.name: path.read_bytes() for path in log.glob("*.[jc]*") if path.is_file()}
+    kept |= {path.name: str(pq.read_table(path).to_pylist()).encode() for path in log.glob("*.parquet")}
+    assert {name.rpartition(".")[2] for name in kept} == {"json", "crc", "parquet"}
+    assert b"event_at" in kept["00000000000000000002.json"], "of times there are statistics"
+    for typed in (b"bob", b"Anna", b"the order of"):
+        assert [name for name, text in kept.items() if typed in text] == []
 
 
 @pytest.mark.parametrize("spec", [s for s in table_specs() if s.constraints], ids=lambda s: s.table)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fashionrec.errors import UserError
 from fashionrec.lake.tables import LakeError
-from fashionrec.pipeline.registry import STEPS, select_steps, step_named
+from fashionrec.pipeline.registry import STEPS, WEEKLY, select_steps, step_named
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.step import Step
 from tests.conftest import ROOT, RUN_DATE
@@ -100,12 +100,14 @@ def test_the_registry_is_in_an_order_in_which_every_read_is_written_before():
 
 
 def test_every_step_has_a_job_and_every_job_a_step():
-    assert {path.stem for path in (ROOT / "jobs").glob("*.py")} == {one.name for one in STEPS}
+    assert {path.stem for path in (ROOT / "jobs").glob("*.py")} == {one.name for one in (*STEPS, *WEEKLY)}
 
 
 def test_steps_are_selected_by_name_in_the_order_of_the_flow():
     names = [one.name for one in STEPS]
     assert [one.name for one in select_steps(f"{names[2]},{names[0]}", "")] == [names[0], names[2]]
     assert [one.name for one in select_steps("", ",".join(names[1:]))] == names[:1]
+    assert select_steps("", "") == list(STEPS), "those of every week are named"
+    assert select_steps(f"{WEEKLY[0].name},{names[0]}", "") == [STEPS[0], WEEKLY[0]]
     with pytest.raises(UserError, match="no step 'bake'"):
         step_named("bake")

@@ -32,6 +32,25 @@ def test_a_misspelled_key_of_a_specification_is_refused():
         TableSpec.model_validate({"table": "t", "kind": "daily", "grain": "g", "primary_keys": ["a"], "columns": []})
 
 
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_no_statistics_are_kept_of_texts(spec):
+    texts = {column.name for column in spec.columns if column.type not in ("int", "long", "float", "double", "date", "timestamp")}
+    assert not texts & set(spec.properties["delta.dataSkippingStatsColumns"].split(","))
+
+
+@pytest.mark.parametrize("mark", ["free_text", "pii"])
+@pytest.mark.parametrize("place", ["partition", "vocabulary"])
+def test_what_was_typed_names_no_folder_and_stands_in_no_commit(mark, place):
+    spec = SPECS["items"].model_dump()
+    next(column for column in spec["columns"] if column["name"] == "brand")[mark] = True
+    if place == "partition":
+        spec["partitioned_by"] = ["run_date", "brand"]
+    else:
+        spec["expectations"] = [{"expect": "ExpectColumnKLDivergenceToBeLessThan", "column": "brand", "severity": "warning"}]
+    with pytest.raises(ValidationError, match="brand: what is personal or typed is neither a partition nor a vocabulary"):
+        TableSpec.model_validate(spec)
+
+
 def test_an_unknown_table_is_named():
     with pytest.raises(KeyError, match="no table 'nothing'"):
         table_spec("nothing")
