@@ -15,6 +15,7 @@ from rich.text import Text
 from fashionrec.commands import demo, doctor, release, show, tables
 from fashionrec.commands.data_dictionary import data_dictionary
 from fashionrec.commands.memory import memory
+from fashionrec.lake.storage import require_local
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.pipeline.console import open_console
 from fashionrec.pipeline.job import OneLineParser, add_run_arguments, add_settings_arguments, one_line_errors, parse_date
@@ -67,7 +68,9 @@ def _roll_back_release(options: argparse.Namespace, console: Console) -> None:
 
 def _import(options: argparse.Namespace, console: Console) -> None:
     importer, paths = importers()[options.name], _settings(options).paths
-    counts = importer.import_files(Path(options.source), Path(paths.locate("raw_interactions")), Path(paths.locate("raw_catalog")))
+    counts = importer.import_files(
+        Path(options.source), *(require_local(paths.locate(name)) for name in ("raw_interactions", "raw_catalog"))
+    )
     for name, value in counts.items():
         console.print(Text(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"))
     console.print(Text("\n".join(["What the data does not say:", *(f"- {gap}" for gap in importer.gaps)])), soft_wrap=True)
@@ -77,10 +80,10 @@ def _world(options: argparse.Namespace, console: Console) -> None:
     from fashionrec.sources.world.shop import make_table_1_world
 
     paths = _settings(options).paths
-    root = Path(paths.locate("raw_interactions"))
+    root = require_local(paths.locate("raw_interactions"))
     counts = make_table_1_world(
         root,
-        Path(paths.locate("raw_catalog")),
+        require_local(paths.locate("raw_catalog")),
         end_date=options.run_date,
         days=options.days,
         scale=options.scale,

@@ -10,8 +10,8 @@ from rich.table import Table
 from fashionrec.commands.data_dictionary import meaning
 from fashionrec.errors import UserError
 from fashionrec.lake import tables as lake
-from fashionrec.lake.session import spark_session
 from fashionrec.lake.spec import TableSpec, table_spec, table_specs
+from fashionrec.pipeline.workspace import open_session
 from fashionrec.settings import Settings
 
 
@@ -25,18 +25,20 @@ def columns(name: str, console: Console) -> None:
 
 def tables(settings: Settings, console: Console) -> None:
     """Print every table of the lake with its newest day and rows."""
-    spark = spark_session(settings, "fashionrec")
-    listing = Table("table", "grain", "newest day", title=f"Tables of {settings.paths.locate('lake')}", title_justify="left")
+    spark = open_session(settings)
+    listing = Table(
+        "table", "grain", "newest day", title=f"Tables of {settings.lake.catalog or settings.paths.locate('lake')}", title_justify="left"
+    )
     listing.add_column("rows that day", justify="right")
     listing.add_column("version", justify="right")
     for spec in table_specs():
         if spec.kind == "raw":
             continue
-        path = settings.paths.locate("lake", spec.table)
+        path = settings.table(spec.table)
         if not lake.table_exists(spark, path):
             listing.add_row(spec.table, spec.grain, "-", "-", "-")
             continue
-        newest = _newest_day(spark.read.format("delta").load(path), spec)
+        newest = _newest_day(lake.load_table(spark, path), spec)
         day, count = (str(newest[0]), f"{newest[1]:,}") if newest else ("empty", "0")
         listing.add_row(spec.table, spec.grain, day, count, str(lake.table_version(spark, path)))
     console.print(listing)

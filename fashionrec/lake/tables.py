@@ -56,26 +56,67 @@ def check_schema(found: t.StructType, spec: TableSpec) -> None:
         raise SchemaError(f"{spec.table}: {'; '.join(problems)}. The columns are declared in schemas/{spec.table}.yaml.")
 
 
+def is_name(table: str) -> bool:
+    """Return whether a table is addressed by its name in a catalogue: what holds a slash is a path."""
+    return "/" not in table
+
+
+def delta_table(spark: SparkSession, table: str) -> DeltaTable:
+    """Return a table by its path or its name."""
+    return DeltaTable.forName(spark, table) if is_name(table) else DeltaTable.forPath(spark, table)
+
+
+def load_table(spark: SparkSession, table: str, version: int | None = None) -> DataFrame:
+    """Return all rows of a table by its path or its name, as of a version where one is given."""
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.table(table) if is_name(table) else reader.load(table)
+
+
 def create_table(spark: SparkSession, path: str, spec: TableSpec) -> None:
     """Create the table with its constraints where it does not exist yet."""
+    properties = {f"delta.constraints.{constraint.name}": constraint.check for constraint in spec.constraints}
+    # Minimum and maximum of an ID column would outlive a deleted user in the log.
+    indexed = [c.name for c in spec.columns if c.type in _SKIPPABLE and not c.pii and c.name not in spec.partitioned_by]
+    properties["delta.dataSkippingStatsColumns"] = ",".join(indexed)
+    if is_name(path):
+        _create_named(spark, path, spec, properties)
+        return
     table = DeltaTable.createIfNotExists(spark).location(path).addColumns(spec.struct).comment(spec.grain)
     if spec.partitioned_by:
         table = table.partitionedBy(*spec.partitioned_by)
-    for constraint in spec.constraints:
-        table = table.property(f"delta.constraints.{constraint.name}", constraint.check)
-    # Minimum and maximum of an ID column would outlive a deleted user in the log.
-    indexed = [c.name for c in spec.columns if c.type in _SKIPPABLE and not c.pii and c.name not in spec.partitioned_by]
-    table = table.property("delta.dataSkippingStatsColumns", ",".join(indexed))
+    for name, value in properties.items():
+        table = table.property(name, value)
     table.execute()
 
 
+def _create_named(spark: SparkSession, name: str, spec: TableSpec, properties: Mapping[str, str]) -> None:
+    """Create a table in a catalogue by SQL: Delta's builder takes no name of three parts."""
+    if table_exists(spark, name):
+        return
+    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name.rpartition('.')[0]}")
+    partitioned = f"PARTITIONED BY ({', '.join(spec.partitioned_by)})" if spec.partitioned_by else ""
+    listed = ", ".join(f"{_text(key)} = {_text(value)}" for key, value in properties.items())
+    spark.sql(
+        f"CREATE TABLE IF NOT EXISTS {name} ({spec.struct.toDDL()}) USING delta {partitioned} COMMENT {_text(spec.grain)} "
+        f"TBLPROPERTIES ({listed})"
+    )
+
+
+def _text(value: str) -> str:
+    """Return a text as SQL writes it."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def table_exists(spark: SparkSession, path: str) -> bool:
-    return bool(DeltaTable.isDeltaTable(spark, path))
+    return spark.catalog.tableExists(path) if is_name(path) else bool(DeltaTable.isDeltaTable(spark, path))
 
 
 def table_version(spark: SparkSession, path: str) -> int:
     """Return the number of the table's newest commit."""
-    return int(DeltaTable.forPath(spark, path).history(1).first()["version"])
+    return int(delta_table(spark, path).history(1).first()["version"])
 
 
 def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> tuple[DataFrame, int]:
@@ -89,7 +130,7 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
     rows = rows_as_of(spark, path, spec, day, version)
     row_count = rows.count()
     if spec.kind == "daily" and not spec.may_be_empty and not row_count:
-        frame = spark.read.format("delta").load(path)
+        frame = load_table(spark, path)
         newest = frame.agg(f.max("run_date")).collect()[0][0]
         raise LakeError(
             f"{spec.table}: no rows for run date {day} (newest: {newest or 'none'}); run the step that writes it: "
@@ -100,8 +141,7 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
 
 def rows_as_of(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> DataFrame:
     """Return the same of a table that is there, uncounted."""
-    reader = spark.read.format("delta")
-    frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
+    frame = load_table(spark, path, version)
     seen = f.col(spec.day_column) <= f.lit(day) if spec.kind in ("events", "history") else f.col("run_date") == f.lit(day)
     return frame.where(seen)
 
@@ -127,7 +167,7 @@ def published_days(
     """Return the digests of what a write of `days` (within `scope`) would replace, of a history of all; None where there is no table."""
     if not table_exists(spark, path):
         return None
-    rows = spark.read.format("delta").load(path)
+    rows = load_table(spark, path)
     return digests(rows if spec.kind == "history" else rows.where(f.col(spec.day_column).isin(*days) & _within(scope)), spec)
 
 
@@ -157,7 +197,7 @@ def merge_history(frame: DataFrame, path: str, spec: TableSpec, commit: Mapping[
     spark = frame.sparkSession
     check_schema(frame.schema, spec)
     create_table(spark, path, spec)
-    table = DeltaTable.forPath(spark, path)
+    table = delta_table(spark, path)
     columns = [column.name for column in spec.columns]
     old, new = (f.xxhash64(*(f.col(f"{side}.{name}") for name in columns)) for side in ("old", "new"))
     same_key = " AND ".join(f"old.{name} = new.{name}" for name in spec.primary_key)
@@ -200,11 +240,14 @@ def replace_days(
     where = " AND ".join([f"{spec.day_column} IN ({listed})", *(f"{column} = '{value}'" for column, value in scope.items())])
     with sole_writer(spec):
         create_table(frame.sparkSession, path, spec)
-        (
+        writer = (
             frame.select(*(column.name for column in spec.columns))
             .write.format("delta")
             .mode("overwrite")
             .option("replaceWhere", where)
             .option("userMetadata", json.dumps(dict(commit), sort_keys=True, default=str))
-            .save(path)
         )
+        if is_name(path):
+            writer.saveAsTable(path)
+        else:
+            writer.save(path)

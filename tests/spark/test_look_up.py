@@ -60,7 +60,7 @@ def answers(spark, tmp_path):
         wanted = sorted(row["query"] for row in wanted_queries(sequences, memory).collect())
         vectors = spark.createDataFrame(list(zip(wanted, encode(wanted).tolist(), strict=True)), VECTORS)
         folder = tmp_path / "indexes"
-        build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=1000, staging=tmp_path / ".indexes.x")
+        build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=1000)
         found = look_up(asked_queries(sequences), memory, vectors, folder, **settings).collect()
         assert len(found) == len(asked)
         return {row["query"] if row.as_of_date == RUN_DATE else row.as_of_date: row for row in found}
@@ -136,7 +136,7 @@ def test_a_query_without_a_vector_is_an_error_and_not_near_nothing(spark, tmp_pa
     )
     vectors = spark.createDataFrame([("red dress", encode(["red dress"])[0].tolist())], VECTORS)
     folder = tmp_path / "indexes"
-    build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=10, staging=tmp_path / ".indexes.x")
+    build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=10)
     asked = spark.createDataFrame([(RUN_DATE, "x", "red dres")], "as_of_date date, category string, query string")
     with pytest.raises(PythonException, match="none for 1 queries of the sequences; run the step index_queries again"):
         look_up(asked, memory, vectors, folder, neighbours=5, min_similarity=0.45, top_products=10).collect()
@@ -146,8 +146,6 @@ def test_a_log_without_searches_gives_an_empty_memory_and_no_answers(spark, tmp_
     memory = table_rows(spark, "query_products")
     vectors = spark.createDataFrame([], VECTORS)
     sequences = table_rows(spark, "sequences", {"actions": [action("purchase", item_id="a")]})
-    build_query_indexes(
-        remembered_queries(memory, vectors), tmp_path / "indexes", encoder=NGRAM, exact_up_to=10, staging=tmp_path / ".indexes.x"
-    )
+    build_query_indexes(remembered_queries(memory, vectors), tmp_path / "indexes", encoder=NGRAM, exact_up_to=10)
     hits = look_up(asked_queries(sequences), memory, vectors, tmp_path / "indexes", neighbours=5, min_similarity=0.45, top_products=10)
     assert hits.agg(*hit_rates()).first().asDict() == dict.fromkeys(("memory_exact_rate", "memory_near_rate", "memory_none_rate"))
