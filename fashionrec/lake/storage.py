@@ -238,7 +238,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _write_bytes(spark: Spark, place: str, content: bytes) -> None:
     with _hadoop(spark, place) as (jvm, path, system):
         at_once = path.toUri().getScheme() in _WHOLE_WHEN_CLOSED
-        written = path if at_once else path.getParent().suffix(f"/.{path.getName()}.{secrets.token_hex(4)}")
+        written = path if at_once else jvm.org.apache.hadoop.fs.Path(path.getParent(), f".{path.getName()}.{secrets.token_hex(4)}")
         stream = system.create(written, True)
         try:
             stream.write(bytearray(content))

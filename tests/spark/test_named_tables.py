@@ -1,7 +1,7 @@
 """Tables by their names in a catalogue behave as those by their paths."""
 
 import io
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 from rich.console import Console
@@ -39,7 +39,7 @@ def test_days_are_replaced_and_read_by_name_and_columns_have_their_descriptions(
     assert reader.versions_read["items"] == 3
     described = {row.col_name: row.comment for row in spark.sql("DESCRIBE TABLE spark_catalog.named.items").collect()}
     assert described["item_id"] == table_spec("items").struct["item_id"].metadata["comment"]
-    with pytest.raises(Exception, match="NOT NULL"):
+    with pytest.raises(Exception, match="NOT NULL constraint violated"):
         put(workspace, "items", items(spark, None))
     out = io.StringIO()
     command.tables(workspace.settings, Console(file=out, width=250))
@@ -49,8 +49,9 @@ def test_days_are_replaced_and_read_by_name_and_columns_have_their_descriptions(
 
 def test_a_history_is_merged_by_name(spark, schema, workspace):
     spec = table_spec("item_versions")
+    dates = {"valid_from": RUN_DATE, "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
     for title in ("old", "new"):
-        rows = table_rows(spark, "item_versions", {"item_id": "a", "title": title, "valid_from": RUN_DATE})
+        rows = table_rows(spark, "item_versions", {"item_id": "a", "title": title, **dates})
         merge_history(rows, workspace.table("item_versions"), spec, {"run_id": title})
     (row,) = run_of(workspace).read("item_versions").collect()
     assert row.title == "new"

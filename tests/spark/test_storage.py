@@ -94,7 +94,7 @@ def test_models_elsewhere_need_a_tracking_server_before_they_are_trained(session
 @pytest.mark.parametrize(
     ("where", "why"),
     [
-        ("viewfs://nowhere/shop", "paths.lake: viewfs://nowhere/shop: .*mount"),
+        ("viewfs://nowhere/shop", "paths.lake: viewfs://nowhere/shop: .*Mount table"),
         ("s3a://bucket/shop", "paths.lake: s3a://bucket/shop: .*S3AFileSystem"),
         ("nonsense://x/shop", "paths.lake: nonsense://x/shop: .*No FileSystem for scheme"),
     ],
