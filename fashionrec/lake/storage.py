@@ -21,6 +21,7 @@ from pyspark import SparkFiles
 from pyspark.sql import SparkSession
 
 from fashionrec.errors import UserError
+from fashionrec.lake.session import is_local
 
 # Gives the session, started if need be: what lies on this machine needs none.
 Spark = Callable[[], SparkSession]
@@ -150,19 +151,23 @@ def upload(spark: Spark, folder: Path, place: str) -> str:
 def fetch(spark: Spark, place: str) -> Path:
     """Return the folder of this machine with what `upload` put at a place; a place on this machine is that folder itself.
 
-    Spark copies it, once per session and machine; tasks find it by `here`.
+    It is copied once per session and machine, beside Spark's own files; tasks find it by `here`.
 
     Raises:
         StorageError: it is not there, or its files are not those that were uploaded.
     """
     if path := local_path(place):
         return path
-    session, name = spark(), place.rpartition("/")[2]
+    session, folder = spark(), Path(SparkFiles.get(place.rpartition("/")[2]))
     with _hadoop(spark, place) as (_, path, system):
         if not system.exists(path):
             raise StorageError(f"{place}: no such folder")
-        session.sparkContext.addFile(place, recursive=True)
-    return _verified(Path(SparkFiles.get(name)))
+        if not is_local(session):
+            session.sparkContext.addFile(place, recursive=True)
+        elif not folder.exists():
+            copied(spark, place, copy := folder.with_name(f".{folder.name}"))
+            copy.rename(folder)
+    return _verified(folder)
 
 
 def here(path: Path) -> Path:

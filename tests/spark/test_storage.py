@@ -16,8 +16,9 @@ def place(spark, tmp_path):
     """Return a folder elsewhere; what is put there lies below tmp_path/there."""
     there = tmp_path / "there"
     there.mkdir()
-    spark.sparkContext._jsc.hadoopConfiguration().set(f"fs.viewfs.mounttable.{tmp_path.name}.link./shop", f"file://{there}")
-    return f"viewfs://{tmp_path.name}/shop"
+    name = tmp_path.name.replace("_", "")  # of a host
+    spark.sparkContext._jsc.hadoopConfiguration().set(f"fs.viewfs.mounttable.{name}.link./shop", f"file://{there}")
+    return f"viewfs://{name}/shop"
 
 
 @pytest.fixture
