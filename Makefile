@@ -54,12 +54,13 @@ check:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else f"Python 3.11 or 3.12 is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	@$${JAVA_HOME:+$$JAVA_HOME/bin/}java -version 2>&1 | grep -qE 'version "(17|21)' || { echo "Java 17 is needed and was not found: install it (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME" >&2; exit 1; }
 
-$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml | check
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml tools/delta_jars.py | check
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	$(BIN)/python tools/delta_jars.py 2>.venv/jars.log || { cat .venv/jars.log >&2; exit 1; }
+	$(BIN)/python tools/delta_jars.py tests 2>.venv/test-jars.log || echo "The tests' HDFS cluster cannot be had, its tests are skipped: .venv/test-jars.log says why" >&2
 	touch $@
 
 $(AIRFLOW_READY): requirements/airflow.txt | $(READY)

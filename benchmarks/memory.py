@@ -102,7 +102,7 @@ def index_figures(settings: Settings, folder: Path, count: int, console: Console
         f.lit("all").alias("category"), "query", "embedding", f.array(f.lit(_DAY)).alias("memory_dates")
     )
     folder.mkdir()
-    (built,) = build_query_indexes(vectors, folder / "i", encoder=encoder, exact_up_to=count // 2, staging=folder / ".i.x").values()
+    (built,) = build_query_indexes(vectors, folder / "i", encoder=encoder, exact_up_to=count // 2).values()
     index = open_query_index(folder / "i", "all")
     exact = replace(index, exact_up_to=count)
     wanted = encoder.encode([_slip(query, rng) for query in rng.sample(sorted(known), min(ASKED, count))])

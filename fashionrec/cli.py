@@ -15,6 +15,7 @@ from fashionrec.commands import demo, doctor, release, show, tables
 from fashionrec.commands.data_dictionary import data_dictionary
 from fashionrec.commands.memory import memory
 from fashionrec.errors import UserError
+from fashionrec.lake.storage import require_local
 from fashionrec.memory.normalise import normalise_text
 from fashionrec.pipeline.console import open_console
 from fashionrec.pipeline.job import (
@@ -74,8 +75,9 @@ def _roll_back_release(options: argparse.Namespace, console: Console) -> None:
 
 
 def _import(options: argparse.Namespace, console: Console) -> None:
-    importer = importers()[options.name]
-    counts = importer.import_files(Path(options.source), *_raw_folders(options))
+    importer, paths = importers()[options.name], _settings(options).paths
+    folders = (require_local(paths.locate(name)) for name in ("raw_interactions", "raw_catalog"))
+    counts = importer.import_files(Path(options.source), *folders)
     for name, value in counts.items():
         console.print(Text(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"))
     console.print(Text("\n".join(["What the data does not say:", *(f"- {gap}" for gap in importer.gaps)])), soft_wrap=True)
@@ -84,10 +86,11 @@ def _import(options: argparse.Namespace, console: Console) -> None:
 def _world(options: argparse.Namespace, console: Console) -> None:
     from fashionrec.sources.world.shop import make_table_1_world
 
-    root, raw_catalog = _raw_folders(options)
+    paths = _settings(options).paths
+    root = require_local(paths.locate("raw_interactions"))
     counts = make_table_1_world(
         root,
-        raw_catalog,
+        require_local(paths.locate("raw_catalog")),
         end_date=options.run_date,
         days=options.days,
         scale=options.scale,
@@ -169,17 +172,6 @@ def _scale(text: str) -> float:
     if not 0 < value <= 10:
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and up to 10")
     return value
-
-
-def _raw_folders(options: argparse.Namespace) -> tuple[Path, Path]:
-    """Return the folders of raw interactions and catalogues; raise UserError where they are on no disk of this machine."""
-    paths = _settings(options).paths
-    for name in ("raw_interactions", "raw_catalog"):
-        if "://" in paths.locate(name):
-            raise UserError(
-                f"paths.{name} is {paths.locate(name)}: raw files are made on this machine's disk; --set paths.root=FOLDER, then copy"
-            )
-    return Path(paths.locate("raw_interactions")), Path(paths.locate("raw_catalog"))
 
 
 def _add_tables_arguments(parser: argparse.ArgumentParser) -> None:

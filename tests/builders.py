@@ -51,7 +51,7 @@ def put(workspace: Workspace, table: str, frame: DataFrame, *, days: Sequence[da
     spec = table_spec(table)
     if spec.day_column not in frame.columns:
         frame = frame.withColumn("run_date", f.lit(workspace.run_date))
-    replace_days(frame, workspace.path("lake", table), spec, days or [workspace.run_date], {}, {})
+    replace_days(frame, workspace.table(table), spec, days or [workspace.run_date], {}, {})
 
 
 def table_rows(spark: SparkSession, table: str, *rows: dict[str, Any], **shared: Any) -> DataFrame:

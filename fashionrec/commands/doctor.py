@@ -13,7 +13,9 @@ from rich.text import Text
 from fashionrec.encoders.text import load_encoder
 from fashionrec.errors import UserError
 from fashionrec.ingest.pseudonyms import VARIABLE, is_demo_key, load_key
-from fashionrec.lake.session import delta_jars, java_version
+from fashionrec.lake.session import delta_jars, java_version, spark_session
+from fashionrec.lake.storage import local_path, scratch
+from fashionrec.pipeline.workspace import open_session
 from fashionrec.prompts import load_calendar, load_template
 from fashionrec.settings import Settings
 
@@ -91,11 +93,33 @@ def _user_key(settings: Settings) -> str:
 
 
 def _disk(settings: Settings) -> str:
-    root = Path(settings.paths.root).resolve()
+    place = settings.paths.locate("lake")
+    root = local_path(place)
+    if root is None:
+        return f"the tables lie at {place}; this machine's own disk is used while something is made: {scratch()}"
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free / 2**30
     if free < 2:
         raise UserError(f"{free:.1f} GiB free at {root}; the demo needs 2")
     return f"{free:.0f} GiB free at {root}"
+
+
+def _storage(settings: Settings) -> str:
+    names = [name for name in type(settings.paths).model_fields if name != "root"]
+    places = {name: settings.paths.locate(name) for name in names}
+    away = [name for name, place in places.items() if local_path(place) is None]
+    if not away:
+        return "everything lies on this machine, or on its mounts"
+    if "models" in away and not settings.mlflow.tracking_uri:
+        raise UserError(f"paths.models is {places['models']}, where no SQLite registry can lie: set mlflow.tracking_uri")
+    scheme = places["lake"].partition(":")[0]
+    log_store = spark_session(settings, "fashionrec").conf.get(f"spark.delta.logStore.{scheme}.impl", None)
+    if scheme in _S3 and not log_store:
+        raise UserError(
+            f"{places['lake']}: on S3 two drivers could overwrite each other's commits; set spark.delta.logStore.{scheme}.impl to a log "
+            "store that refuses the second one, such as io.delta.storage.S3DynamoDBLogStore (docs/storage.md)"
+        )
+    open_session(settings)
+    return f"Spark reaches {', '.join(f'paths.{name}' for name in away)}{f', log store {log_store}' if log_store else ''}"
 
 
 def _memory(_: Settings) -> str:
@@ -105,6 +129,7 @@ def _memory(_: Settings) -> str:
     return f"{memory.available / 2**30:.0f} of {memory.total / 2**30:.0f} GiB available"
 
 
+_S3 = ("s3a", "s3", "s3n")
 _CHECKS: dict[str, Callable[[Settings], str]] = {
     "Python": _python,
     "Java": _java,
@@ -115,6 +140,7 @@ _CHECKS: dict[str, Callable[[Settings], str]] = {
     "query encoder": _encoder,
     "template": _templates,
     "user key": _user_key,
+    "storage": _storage,
     "disk": _disk,
     "memory": _memory,
 }

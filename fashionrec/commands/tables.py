@@ -14,12 +14,11 @@ from fashionrec.commands.data_dictionary import meaning
 from fashionrec.errors import UserError
 from fashionrec.lake import migrate as lake_changes
 from fashionrec.lake import tables as lake
-from fashionrec.lake.session import spark_session
 from fashionrec.lake.spec import TableSpec, table_spec, table_specs
 from fashionrec.pipeline.registry import step_named
 from fashionrec.pipeline.runner import code_version, run_steps
 from fashionrec.pipeline.steps import maintenance
-from fashionrec.pipeline.workspace import open_workspace
+from fashionrec.pipeline.workspace import open_session, open_workspace
 from fashionrec.settings import Settings, settings_hash
 
 
@@ -33,18 +32,20 @@ def columns(name: str, console: Console) -> None:
 
 def tables(settings: Settings, console: Console) -> None:
     """Print every table of the lake with its newest day and rows."""
-    spark = spark_session(settings, "fashionrec")
-    listing = Table("table", "grain", "newest day", title=f"Tables of {settings.paths.locate('lake')}", title_justify="left")
+    spark = open_session(settings)
+    listing = Table(
+        "table", "grain", "newest day", title=f"Tables of {settings.lake.catalog or settings.paths.locate('lake')}", title_justify="left"
+    )
     listing.add_column("rows that day", justify="right")
     listing.add_column("version", justify="right")
     for spec in table_specs():
         if spec.kind == "raw":
             continue
-        path = settings.paths.locate("lake", spec.table)
+        path = settings.table(spec.table)
         if not lake.table_exists(spark, path):
             listing.add_row(spec.table, spec.grain, "-", "-", "-")
             continue
-        newest = _newest_day(spark.read.format("delta").load(path), spec)
+        newest = _newest_day(lake.load_table(spark, path), spec)
         day, count = (str(newest[0]), f"{newest[1]:,}") if newest else ("empty", "0")
         listing.add_row(spec.table, spec.grain, day, count, str(lake.table_version(spark, path)))
     console.print(listing)
@@ -56,9 +57,9 @@ def migrate(settings: Settings, console: Console, *, dry_run: bool) -> None:
     Raises:
         UserError: a difference cannot be mended in place; no table is changed then.
     """
-    spark = spark_session(settings, "fashionrec")
+    spark = open_session(settings)
     specs = [spec for spec in table_specs() if spec.kind != "raw"]
-    paths = {spec.table: settings.paths.locate("lake", spec.table) for spec in specs}
+    paths = {spec.table: settings.table(spec.table) for spec in specs}
     there = [spec for spec in specs if lake.table_exists(spark, paths[spec.table])]
     plans = [(spec, lake_changes.examine(spark, paths[spec.table], spec)) for spec in there]
     lines = [(change.refused, f"{spec.table}: {change.line}") for spec, changes in plans for change in changes]
@@ -92,12 +93,12 @@ def maintain(settings: Settings, verb: Literal["expire", "optimise"], run_date: 
 
 
 def _newest_of_all(settings: Settings) -> date:
-    spark = spark_session(settings, "fashionrec")
+    spark = open_session(settings)
     days: list[date] = []
     for spec in table_specs():
-        path = settings.paths.locate("lake", spec.table)
+        path = settings.table(spec.table)
         if spec.kind in ("daily", "events") and lake.table_exists(spark, path):
-            frame = spark.read.format("delta").load(path)
+            frame = lake.load_table(spark, path)
             days += [row[0] for row in frame.agg(f.max(spec.day_column)).collect() if row[0]] if spec.day_column in frame.columns else []
     if not days:
         raise UserError(f"no table holds a day at {settings.paths.locate('lake')}: nothing to look after")

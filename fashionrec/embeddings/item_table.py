@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fashionrec.lake.storage import here
+
 COLD = 0  # row of the item table that items share which training never saw
 
 
@@ -27,5 +29,6 @@ def item_vectors(folder: Path, item_ids: Sequence[str]) -> tuple[NDArray[np.floa
 def _item_table(folder: Path) -> tuple[NDArray[np.float32], dict[str, int]]:
     from safetensors.numpy import load_file
 
+    folder = here(folder)
     item_ids = json.loads((folder / "item_ids.json").read_text(encoding="utf-8"))
     return load_file(folder / "model.safetensors")["table.weight"], {item_id: row for row, item_id in enumerate(item_ids, start=COLD + 1)}

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fashionrec.embeddings.title_encoder import ENCODER_FILE, encode_texts, read_encoder
+from fashionrec.lake.storage import here
 
 
 def session_vectors(folder: Path, sessions: Sequence[Sequence[str]]) -> NDArray[np.float32]:
@@ -41,11 +42,12 @@ def encode_titles(folder: Path, titles: Sequence[str]) -> NDArray[np.float32]:
 def _session_encoder(folder: Path) -> tuple[Any, Any, int]:
     from fashionrec.embeddings import core
 
-    return core.load(folder)
+    return core.load(here(folder))
 
 
 @cache
 def _title_encoder(folder: Path) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    folder = here(folder)
     if (folder / ENCODER_FILE).exists():
         return partial(encode_texts, read_encoder(folder))
     from fashionrec.embeddings import title

@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from fashionrec.lake.spec import TableSpec
-from fashionrec.lake.tables import LakeError, commits_of, sole_writer
+from fashionrec.lake.tables import LakeError, commits_of, delta_table, load_table, sole_writer, sql_name
 
 _CONSTRAINT = "delta.constraints."
 _REBUILD = "delete the table's folder and run its days again, the oldest first"
@@ -62,11 +61,11 @@ def plan(found: Found, spec: TableSpec, name: str) -> list[Change]:
 def examine(spark: SparkSession, path: str, spec: TableSpec) -> list[Change]:
     """Return the plan of a table that exists; a constraint that rows in it break is refused, with their number."""
     found = _as_it_is(spark, path)
-    changes = plan(found, spec, _sql_name(path))
+    changes = plan(found, spec, sql_name(path))
     checks = {one.name: one.check for one in spec.constraints if one.name in {change.constraint for change in changes}}
     if not checks or any(change.refused for change in changes):
         return changes
-    rows = spark.read.format("delta").load(path)
+    rows = load_table(spark, path)
     new = {field.name: f.lit(None).cast(field.dataType) for field in spec.struct if field.name not in found.columns.names}
     # A CHECK that is NULL refuses a row as one that is false does.
     breaking = {name: f.count_if(~f.coalesce(f.expr(check), f.lit(False))).alias(name) for name, check in checks.items()}
@@ -95,20 +94,16 @@ def migrate(spark: SparkSession, changes: Sequence[Change], spec: TableSpec, com
 
 def require_current(spark: SparkSession, path: str, spec: TableSpec) -> None:
     """Raise LakeError where a table that exists differs from its specification in more than words; one look at its log, at no rows."""
-    found = plan(_as_it_is(spark, path), spec, _sql_name(path))
+    found = plan(_as_it_is(spark, path), spec, sql_name(path))
     differences = [change.about for change in found if not change.words_only]
     if differences:
         raise LakeError(f"{spec.table} is outdated: {'; '.join(differences)}: run fashionrec tables migrate")
 
 
 def _as_it_is(spark: SparkSession, path: str) -> Found:
-    detail = DeltaTable.forPath(spark, path).detail().select("partitionColumns", "properties", "description").first()
-    columns = spark.read.format("delta").load(path).schema
+    detail = delta_table(spark, path).detail().select("partitionColumns", "properties", "description").first()
+    columns = load_table(spark, path).schema
     return Found(columns, tuple(detail["partitionColumns"]), detail["properties"], detail["description"] or "")
-
-
-def _sql_name(path: str) -> str:
-    return f"delta.`{path.replace('`', '``')}`"
 
 
 def _of_columns(found: t.StructType, wanted: t.StructType, name: str, within: tuple[str, ...] = ()) -> Iterator[Change]:

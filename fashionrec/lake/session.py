@@ -5,10 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyspark
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -28,30 +30,47 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     """
     builder = SparkSession.builder.appName(app_name)
     embedded = "PYSPARK_GATEWAY_PORT" not in os.environ
+    options = settings.spark
+    starts: dict[str, str] = {}
     if embedded:
         java_version()
         if not delta_jars():
             raise UserError("Delta's JARs are not beside Spark's: run make setup (or python tools/delta_jars.py) once, with a network")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_CONF_DIR", str(resource("conf") / "spark"))
-        builder = builder.master(settings.spark.master).config("spark.driver.memory", settings.spark.driver_memory)
-        if settings.spark.java_options:
-            builder = builder.config("spark.driver.extraJavaOptions", settings.spark.java_options)
-        for key, value in _EMBEDDED.items():
-            builder = builder.config(key, value)
-    for key, value in _ALWAYS.items():
-        builder = builder.config(key, value)
-    builder = builder.config("spark.sql.shuffle.partitions", str(settings.spark.shuffle_partitions))
+        starts = {"spark.master": options.master, "spark.driver.memory": options.driver_memory, **_EMBEDDED}
+        if options.java_options:
+            starts["spark.driver.extraJavaOptions"] = options.java_options
     try:
-        spark = builder.getOrCreate()
+        for key, value in {**starts, **_ALWAYS, **_with_delta(starts)}.items():
+            builder = builder.config(key, value)
+        spark = builder.config("spark.sql.shuffle.partitions", str(options.shuffle_partitions)).getOrCreate()
     except (PySparkException, Py4JJavaError) as error:
         why = error.java_exception.getMessage() if isinstance(error, Py4JJavaError) else str(error)
-        options = settings.spark
         chosen = f" with spark.master {options.master}, driver_memory {options.driver_memory} and java_options {options.java_options!r}"
         raise UserError(f"Spark does not start{chosen if embedded else ''}: {' '.join(str(why).split())}") from None
     # Embedded, what fails is raised here and shown in one line; the JVM's copies of it would bury that line.
     spark.sparkContext.setLogLevel("FATAL" if embedded else "ERROR")
     return spark
+
+
+def _with_delta(starts: Mapping[str, str]) -> dict[str, str]:
+    """Return the configuration that adds Delta to the extensions and catalogues that were chosen before: by whoever started the session,
+    by spark-submit, or in spark-defaults.conf. The JVM is started with `starts` if need be, for it alone knows the last.
+
+    Raises:
+        UserError: a session that stands was started without Delta's extension.
+    """
+    if session := SparkSession.getActiveSession():
+        if _EXTENSION not in (session.conf.get("spark.sql.extensions", "") or ""):
+            raise UserError(f"the session that stands lacks spark.sql.extensions={_EXTENSION}: start it with that, or stop it")
+        return {} if session.conf.get(_CATALOG, None) else {_CATALOG: _DELTA_CATALOG}
+    SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll(list(starts.items())))
+    chosen = SparkConf()
+    extensions = [name.strip() for name in (chosen.get("spark.sql.extensions") or "").split(",") if name.strip()]
+    if _EXTENSION not in extensions:
+        extensions.append(_EXTENSION)
+    return {"spark.sql.extensions": ",".join(extensions), _CATALOG: chosen.get(_CATALOG) or _DELTA_CATALOG}
 
 
 def delta_jars() -> list[Path]:
@@ -86,9 +105,9 @@ _EMBEDDED = {
     # One Delta log is small here; 50 snapshot partitions, the default, cost more than all else (94 s became 53 s).
     "spark.databricks.delta.snapshotPartitions": "1",
 }
+_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
+_CATALOG, _DELTA_CATALOG = "spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 _ALWAYS = {
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
     # The command shows its own progress.
     "spark.ui.showConsoleProgress": "false",

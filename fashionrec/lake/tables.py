@@ -53,8 +53,34 @@ def check_schema(found: t.StructType, spec: TableSpec) -> None:
         raise SchemaError(f"{spec.table}: {'; '.join(problems)}. The columns are declared in schemas/{spec.table}.yaml.")
 
 
+def is_name(table: str) -> bool:
+    """Return whether a table is addressed by its name in a catalogue: what holds a slash is a path."""
+    return "/" not in table
+
+
+def delta_table(spark: SparkSession, table: str) -> DeltaTable:
+    """Return a table by its path or its name."""
+    return DeltaTable.forName(spark, table) if is_name(table) else DeltaTable.forPath(spark, table)
+
+
+def sql_name(table: str) -> str:
+    """Return a table's path or name as SQL writes it."""
+    return table if is_name(table) else f"delta.`{table.replace('`', '``')}`"
+
+
+def load_table(spark: SparkSession, table: str, version: int | None = None) -> DataFrame:
+    """Return all rows of a table by its path or its name, as of a version where one is given."""
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.table(table) if is_name(table) else reader.load(table)
+
+
 def create_table(spark: SparkSession, path: str, spec: TableSpec) -> None:
     """Create the table with its constraints where it does not exist yet."""
+    if is_name(path):
+        _create_named(spark, path, spec)
+        return
     table = DeltaTable.createIfNotExists(spark).location(path).addColumns(spec.struct).comment(spec.grain)
     if spec.partitioned_by:
         table = table.partitionedBy(*spec.partitioned_by)
@@ -63,13 +89,32 @@ def create_table(spark: SparkSession, path: str, spec: TableSpec) -> None:
     table.execute()
 
 
+def _create_named(spark: SparkSession, name: str, spec: TableSpec) -> None:
+    """Create a table in a catalogue by SQL: Delta's builder takes no name of three parts."""
+    if table_exists(spark, name):
+        return
+    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name.rpartition('.')[0]}")
+    partitioned = f"PARTITIONED BY ({', '.join(spec.partitioned_by)})" if spec.partitioned_by else ""
+    listed = ", ".join(f"{_text(key)} = {_text(value)}" for key, value in spec.properties.items())
+    spark.sql(
+        f"CREATE TABLE IF NOT EXISTS {name} ({spec.struct.toDDL()}) USING delta {partitioned} COMMENT {_text(spec.grain)} "
+        f"TBLPROPERTIES ({listed})"
+    )
+
+
+def _text(value: str) -> str:
+    """Return a text as SQL writes it."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def table_exists(spark: SparkSession, path: str) -> bool:
-    return bool(DeltaTable.isDeltaTable(spark, path))
+    return spark.catalog.tableExists(path) if is_name(path) else bool(DeltaTable.isDeltaTable(spark, path))
 
 
 def table_version(spark: SparkSession, path: str) -> int:
     """Return the number of the table's newest commit."""
-    return int(DeltaTable.forPath(spark, path).history(1).first()["version"])
+    return int(delta_table(spark, path).history(1).first()["version"])
 
 
 def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> tuple[DataFrame, int]:
@@ -83,7 +128,7 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
     rows = rows_as_of(spark, path, spec, day, version)
     row_count = rows.count()
     if spec.kind == "daily" and not spec.may_be_empty and not row_count:
-        frame = spark.read.format("delta").load(path)
+        frame = load_table(spark, path)
         newest = frame.agg(f.max("run_date")).collect()[0][0]
         raise LakeError(
             f"{spec.table}: no rows for run date {day} (newest: {newest or 'none'}); run the step that writes it: "
@@ -94,8 +139,7 @@ def read_table(spark: SparkSession, path: str, spec: TableSpec, day: date, versi
 
 def rows_as_of(spark: SparkSession, path: str, spec: TableSpec, day: date, version: int | None = None) -> DataFrame:
     """Return the same of a table that is there, uncounted."""
-    reader = spark.read.format("delta")
-    frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
+    frame = load_table(spark, path, version)
     return frame.where(f.col(spec.day_column) <= f.lit(day) if spec.kind == "events" else f.col("run_date") == f.lit(day))
 
 
@@ -120,7 +164,7 @@ def published_days(
     """Return the digests of what a write of `days` (within `scope`) would replace; None where there is no table."""
     if not table_exists(spark, path):
         return None
-    rows = spark.read.format("delta").load(path)
+    rows = load_table(spark, path)
     return digests(rows.where(f.col(spec.day_column).isin(*days) & _within(scope)), spec)
 
 
@@ -183,14 +227,17 @@ def replace_days(
     where = " AND ".join([f"{spec.day_column} IN ({listed})", *(f"{column} = '{value}'" for column, value in scope.items())])
     with sole_writer(spec):
         create_table(frame.sparkSession, path, spec)
-        (
+        writer = (
             frame.select(*(column.name for column in spec.columns))
             .write.format("delta")
             .mode("overwrite")
             .option("replaceWhere", where)
             .option("userMetadata", _as_json(commit))
-            .save(path)
         )
+        if is_name(path):
+            writer.saveAsTable(path)
+        else:
+            writer.save(path)
 
 
 def _as_json(commit: Mapping[str, object]) -> str:

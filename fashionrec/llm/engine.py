@@ -14,10 +14,11 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
+from fashionrec.lake.storage import here
 from fashionrec.llm.base import LanguageModelError
 from fashionrec.settings.model import BaseLanguageModel
 
@@ -56,6 +57,11 @@ class EngineConfig:
     seed: int
     revision: str = ""
     adapter: str = ""
+
+    def here(self) -> "EngineConfig":
+        """Return the same with the folders as they lie on the machine of this process."""
+        model, adapter = (str(here(Path(path))) if path.startswith("/") else path for path in (self.model, self.adapter))
+        return replace(self, model=model, adapter=adapter)
 
 
 def engine_config(base: BaseLanguageModel, folder: Path, **options: Any) -> EngineConfig:

@@ -106,9 +106,10 @@ def _task(
     *, config: EngineConfig, sampling: Sampling, batch_size: int, model_version: str, schema: pa.Schema
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        local = config.here()
         for rows in regroup(batches, batch_size):
-            with engine(config, device_id=_task_device_id(config)) as llm:
-                answers = answer_prompts(llm, rows, sampling=sampling, config=config)
+            with engine(local, device_id=_task_device_id(local)) as llm:
+                answers = answer_prompts(llm, rows, sampling=sampling, config=local)
             done = [
                 {**{name: row[name] for name in _KEPT}, **found, "model_version": model_version}
                 for row, found in zip(rows, answers, strict=True)

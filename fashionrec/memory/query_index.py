@@ -23,7 +23,8 @@ from pyspark.sql import DataFrame
 
 from fashionrec.encoders.text import Encoder
 from fashionrec.errors import UserError
-from fashionrec.index_folders import new_staging, slug, swap_in
+from fashionrec.index_folders import collect_built, slug
+from fashionrec.lake.storage import here
 from fashionrec.memory.query_search import CHUNK, QueryIndex
 
 RECALL = 0.98
@@ -48,14 +49,16 @@ class BuiltIndex:
     seconds: float
 
 
-def build_query_indexes(remembered: DataFrame, folder: Path, *, encoder: Encoder, exact_up_to: int, staging: Path) -> dict[str, BuiltIndex]:
-    """Write `folder`/<slug>/ for every category, one Spark task each; swap the folder in at the end.
+def build_query_indexes(
+    remembered: DataFrame, folder: Path, *, encoder: Encoder, exact_up_to: int, staging: str | None = None
+) -> dict[str, BuiltIndex]:
+    """Write `folder`/<slug>/ for every category, one Spark task each, and what they were made with.
 
     Args:
         remembered: one row per category and query: category, query, embedding, and memory_dates, the dates on which it is remembered.
         encoder: what the embeddings come from.
         exact_up_to: most queries of a date that are compared one by one.
-        staging: folder to write into first, named `.<name of folder>.<run>` beside it.
+        staging: see `index_folders.collect_built`.
 
     Returns:
         What was built, by category.
@@ -63,24 +66,22 @@ def build_query_indexes(remembered: DataFrame, folder: Path, *, encoder: Encoder
     Raises:
         QueryIndexError: a query stands twice in a category, or vectors differ in length (inside Spark's own exception).
     """
-    new_staging(staging, folder)
 
     def build_all(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for category, of_category in groupby(_by_category(batches), key=itemgetter(0)):
-            built = write_query_index(category, map(itemgetter(1), of_category), staging, encoder=encoder, exact_up_to=exact_up_to)
+            built = write_query_index(category, map(itemgetter(1), of_category), folder, encoder=encoder, exact_up_to=exact_up_to)
             yield pa.RecordBatch.from_pylist([{"category": category, **vars(built)}])
 
     # Whole categories to a partition, sorted: the task writes them as they come, without holding them.
     by_name = remembered.select("category", "query", "embedding", "memory_dates").repartition("category")
-    rows = (
-        by_name.sortWithinPartitions("category", "query")
-        .mapInArrow(build_all, "category string, queries long, kind string, recall_at_10 double, seconds double")
-        .collect()
+    written = by_name.sortWithinPartitions("category", "query").mapInArrow(
+        build_all, "category string, queries long, kind string, recall_at_10 double, seconds double"
     )
+    rows = collect_built(written, folder, staging)
     built = {row["category"]: BuiltIndex(row["queries"], row["kind"], row["recall_at_10"], row["seconds"]) for row in rows}
     build = {"encoder": encoder.name, "revision": encoder.revision, "categories": sorted(built)}
-    (staging / _BUILD).write_text(json.dumps(build), encoding="utf-8")
-    swap_in(staging, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _BUILD).write_text(json.dumps(build), encoding="utf-8")
     return built
 
 
@@ -100,6 +101,7 @@ def open_query_index(folder: Path, category: str) -> QueryIndex:
     Raises:
         QueryIndexError: there are no indexes, or a file is missing, cut, or does not hold what it should.
     """
+    folder = here(folder)
     if category not in _read_build(folder)["categories"]:
         return QueryIndex(np.zeros(0, dtype=object), np.zeros((0, 0), dtype=np.float32), {}, 0)
     return _load(folder / slug(category))
@@ -109,7 +111,7 @@ def write_query_index(category: str, batches: Iterator[pa.RecordBatch], folder: 
     """Write the index of one category from batches of query, embedding and memory_dates, ascending by query. Runs in a Spark worker."""
     start = time.monotonic()
     into = folder / slug(category)
-    into.mkdir()
+    into.mkdir(parents=True, exist_ok=True)
     about = _write_rows(batches, into)
     index = QueryIndex(*_read_rows(into, about), exact_up_to)
     large = sorted((rows.size, day) for day in index.remembered if (rows := index.rows(day)).size > exact_up_to)

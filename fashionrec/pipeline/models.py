@@ -1,19 +1,19 @@
 """The model registry: MLflow, with files that lie beside it and a hash over them."""
 
 import fcntl
-import hashlib
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashionrec.errors import UserError
+from fashionrec.lake import storage
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -63,6 +63,7 @@ class ModelRegistry:
 
     root: str
     tracking_uri: str
+    spark: storage.Spark = storage.standing_session  # asked where the files lie elsewhere
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -71,10 +72,12 @@ class ModelRegistry:
 
         for talkative in ("alembic", "mlflow"):  # every table of a new database is a line
             logging.getLogger(talkative).setLevel(logging.WARNING)
-        root = Path(self.root)
-        root.mkdir(parents=True, exist_ok=True)
-        if self.tracking_uri:
+        root = storage.local_path(self.root)
+        if root is None and not self.tracking_uri:
+            raise ModelError(f"models lie at {self.root}, where no SQLite file can: set mlflow.tracking_uri to a server, or to a database")
+        if self.tracking_uri or root is None:
             return MlflowClient(self.tracking_uri)
+        root.mkdir(parents=True, exist_ok=True)
         # The first to use the database makes its tables; another at the same time would fail halfway through making them again.
         with (root / ".mlflow.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -83,11 +86,20 @@ class ModelRegistry:
         return client
 
     def new_folder(self, name: str, run_id: str) -> Path:
-        """Return an empty folder that a training run may fill before it is registered."""
-        folder = Path(self.root) / name / run_id
+        """Return an empty folder of this machine that a training run may fill before it is registered.
+
+        Raises:
+            ModelError: the trained model could not be registered, for want of a tracking server.
+        """
+        _ = self._client
+        folder = (storage.local_path(self.root) or storage.scratch(run_id, "models")) / name / run_id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
+
+    def unfinished(self, name: str) -> Path:
+        """Return the folder of this machine where trainings of a model leave what a later one may go on from."""
+        return (storage.local_path(self.root) or storage.scratch("models")) / name / "_unfinished"
 
     def register(
         self,
@@ -104,9 +116,12 @@ class ModelRegistry:
         from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException
 
-        client = self._client
+        client, root = self._client, storage.local_path(self.root)
+        sha256 = storage.folder_hash(folder)
+        place = str(folder) if root else storage.upload(self.spark, folder, f"{self.root}/{name}/{folder.name}")
         experiment = client.get_experiment_by_name("fashionrec")
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment("fashionrec", f"file://{self.root}/artifacts")
+        artifacts = f"file://{root}/artifacts" if root else f"{self.root}/artifacts"
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment("fashionrec", artifacts)
         if experiment and experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment_id)
         run = client.create_run(experiment_id, run_name=name)
@@ -124,19 +139,17 @@ class ModelRegistry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        sha256 = folder_hash(folder)
-        # Below the root, which may be another one when the version is read: it may have moved, or be mounted elsewhere.
-        place = str(folder.relative_to(self.root))
         tags = {
             "sha256": sha256,
             "trained_for": str(trained_for),
-            "folder": place,
+            # Below the root, which may be another one when the version is read: it may have moved, or be mounted elsewhere.
+            "folder": place.removeprefix(f"{root or self.root}/"),
             **{f"input.{key}": str(value) for key, value in inputs.items()},
         }
-        version = client.create_model_version(name, f"file://{folder}", run.info.run_id, tags=tags)
+        version = client.create_model_version(name, f"file://{folder}" if root else place, run.info.run_id, tags=tags)
         client.set_registered_model_alias(name, "challenger", version.version)
         client.set_terminated(run.info.run_id)
-        return ModelVersion(name, str(version.version), folder, sha256, trained_for)
+        return ModelVersion(name, str(version.version), storage.fetch(self.spark, place), sha256, trained_for)
 
     def refuse(self, version: ModelVersion, why: str) -> None:
         """Keep with a version why it did not become champion."""
@@ -169,7 +182,7 @@ class ModelRegistry:
         return self._checked(f"{name}@{number}", self._found(self._client.get_model_version, name, number))
 
     def aliased(self, name: str, alias: str) -> ModelVersion | None:
-        """Return the champion or the challenger, its files unchecked: they may be what has to be replaced. None where there is none."""
+        """Return the champion or the challenger, its files unchecked and not fetched: they may be what has to be replaced; None if none."""
         version = self._aliased(name, alias)
         return self._as_registered(version) if version else None
 
@@ -220,16 +233,20 @@ class ModelRegistry:
     def _checked(self, wanted: str, found: Any) -> ModelVersion:
         if found is None:
             raise ModelError(f"model {wanted}: none is registered under {self.root}; run the training step first")
-        version = self._as_registered(found)
-        if not version.folder.is_dir() or folder_hash(version.folder) != version.sha256:
-            raise ModelError(f"model {version.label}: files under {version.folder} are missing or changed since training; train again")
-        return version
+        version, place = self._as_registered(found), f"{self.root}/{found.tags['folder']}"
+        try:
+            folder = storage.fetch(self.spark, place)
+        except storage.StorageError as error:
+            raise ModelError(f"model {version.label}: {error}; train again") from None
+        if not folder.is_dir() or storage.folder_hash(folder) != version.sha256:
+            raise ModelError(f"model {version.label}: files under {folder} are missing or changed since training; train again")
+        return replace(version, folder=folder)
 
     def _as_registered(self, version: Any) -> ModelVersion:
         tags = version.tags
         if not tags.keys() >= {"sha256", "trained_for", "folder"}:
             raise ModelError(f"model {version.name}@{version.version}: an older fashionrec registered it; train again")
-        folder = Path(self.root) / tags["folder"]
+        folder = (storage.local_path(self.root) or Path(self.root)) / tags["folder"]
         return ModelVersion(version.name, str(version.version), folder, tags["sha256"], date.fromisoformat(tags["trained_for"]))
 
     def _versions(self, name: str) -> list[Any]:
@@ -249,13 +266,3 @@ class ModelRegistry:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             return None
-
-
-def folder_hash(folder: Path) -> str:
-    """Return the SHA-256 over the names and contents of all files below a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(str(path.relative_to(folder)).encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

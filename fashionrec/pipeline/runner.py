@@ -18,10 +18,10 @@ from rich.text import Text
 
 import fashionrec
 from fashionrec.errors import UserError
+from fashionrec.lake import storage
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.usage import PEAK_IS, PeakMemory, every
 from fashionrec.pipeline.workspace import Workspace
-from fashionrec.reports.page import write_whole
 from fashionrec.settings import settings_hash, shown_settings, without_passwords
 
 
@@ -33,7 +33,7 @@ def run_steps(workspace: Workspace, steps: Sequence[Step], console: Console) -> 
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     lineage = {"run_id": run_id, "code_version": code_version(), "settings_hash": settings_hash(workspace.settings)}
     # A root that cannot be written to is found out here, not after a step's work.
-    workspace.day_folder("manifests")
+    storage.make_folder(workspace.session, workspace.path("manifests", str(workspace.run_date)))
     settings = shown_settings(workspace.settings)
     manifest: dict[str, Any] = {**lineage, "run_date": str(workspace.run_date), "settings": settings, "peak_gib_is": PEAK_IS, "steps": []}
     width = max(len(step.name) for step in steps)
@@ -46,13 +46,17 @@ def run_steps(workspace: Workspace, steps: Sequence[Step], console: Console) -> 
             if error:
                 raise error
     finally:
-        shutil.rmtree(workspace.path("lake", "_staging", run_id), ignore_errors=True)
+        shutil.rmtree(storage.scratch(run_id), ignore_errors=True)
+        try:
+            storage.remove(workspace.session, workspace.path("lake", "_staging", run_id))
+        except storage.StorageError as error:  # which must not hide what the run failed with
+            console.print(Text(f"  warning: staged rows were left: {error}", "yellow"), soft_wrap=True)
     return manifest
 
 
-def manifest_path(workspace: Workspace, run_id: str) -> Path:
+def manifest_path(workspace: Workspace, run_id: str) -> str:
     """Return where a run's manifest lies."""
-    return Path(workspace.path("manifests", str(workspace.run_date), f"{run_id}.json"))
+    return workspace.path("manifests", str(workspace.run_date), f"{run_id}.json")
 
 
 def _run_step(run: StepRun, console: Console, width: int) -> tuple[dict[str, Any], Exception | None]:
@@ -132,7 +136,7 @@ def _spark_progress(spark: SparkSession) -> str:
 
 
 def _write_manifest(workspace: Workspace, manifest: Mapping[str, Any]) -> None:
-    write_whole(manifest_path(workspace, manifest["run_id"]), json.dumps(manifest, indent=2))
+    storage.write_text(workspace.session, manifest_path(workspace, manifest["run_id"]), json.dumps(manifest, indent=2))
 
 
 def code_version() -> str:

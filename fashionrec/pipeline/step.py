@@ -1,12 +1,16 @@
 """What a step is, and the run of one: the only way in which it reads and writes."""
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
+from fashionrec.index_folders import make_build
 from fashionrec.lake import tables
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline import releases
@@ -16,6 +20,8 @@ from fashionrec.pipeline.workspace import Workspace
 from fashionrec.quality import check_rows, require_passed
 from fashionrec.reports.quality import write_quality
 from fashionrec.settings import Settings
+
+Built = TypeVar("Built")
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class StepRun:
     def read(self, table: str) -> DataFrame:
         """Return a table as this run may see it (see `lake.tables.read_table`), pinned to the version that the manifest names."""
         self._declared(table, "reads")
-        path = self.workspace.path("lake", table)
+        path = self.workspace.table(table)
         if table not in self.versions_read and self.workspace.holds(table):
             self.versions_read[table] = tables.table_version(self.spark, path)
         version = self.versions_read.get(table)
@@ -82,15 +88,15 @@ class StepRun:
         """Return the rows of a daily table of the run date and the `days` before it, pinned like those of `read`."""
         self.read(table)
         first = self.run_date - timedelta(days=days)
-        reader = self.spark.read.format("delta").option("versionAsOf", self.versions_read[table])
-        return reader.load(self.workspace.path("lake", table)).where(f.col("run_date").between(first, self.run_date))
+        rows = tables.load_table(self.spark, self.workspace.table(table), self.versions_read[table])
+        return rows.where(f.col("run_date").between(first, self.run_date))
 
     def so_far(self, table: str) -> DataFrame:
         """Return all rows of a table that this step itself adds to, of all days; none where it does not exist yet."""
         self._declared(table, "writes")
         if not self.workspace.holds(table):
             return self.spark.createDataFrame([], table_spec(table).struct)
-        return self.spark.read.format("delta").load(self.workspace.path("lake", table))
+        return tables.load_table(self.spark, self.workspace.table(table))
 
     def write(self, table: str, frame: DataFrame, *, days: Sequence[date] = (), scope: Mapping[str, str] | None = None) -> int:
         """Stage the rows, pass the gate, then replace the run's day (or `days`) in one commit. Return the number of rows.
@@ -111,7 +117,7 @@ class StepRun:
         frame.select(*(column.name for column in spec.columns)).write.mode("overwrite").parquet(staging)
         # The lake may lie in a folder with letters that would be a pattern.
         staged = self.spark.read.option("__globPaths__", False).schema(spec.struct).parquet(staging)
-        path, replaced = self.workspace.path("lake", table), days or [self.run_date]
+        path, replaced = self.workspace.table(table), days or [self.run_date]
         published = tables.published_days(self.spark, path, spec, replaced, scope or {})
         new = tables.digests(staged, spec)
         if spec.may_be_empty and not new and not published and published is not None:
@@ -127,7 +133,9 @@ class StepRun:
             published={day: digest.row_count for day, digest in (published or {}).items()},
             limits=self.settings.quality,
         )
-        require_passed(outcome, write_quality(self.workspace.day_folder("reports"), outcome, synthetic=self.workspace.synthetic))
+        with self.workspace.reports() as folder:
+            page = write_quality(folder, outcome, synthetic=self.workspace.synthetic).name
+        require_passed(outcome, self.workspace.path("reports", str(self.run_date), page))
         self.warnings.extend(outcome.warnings)
         lineage = {
             **self.lineage,
@@ -141,6 +149,11 @@ class StepRun:
             tables.replace_days(rows, path, spec, changed, scope or {}, lineage)
         self.rows_written[table] = self.rows_written.get(table, 0) + outcome.row_count
         return outcome.row_count
+
+    def make_build(self, pointer: str, write: Callable[[Path, str | None], Built], *, made_from: Mapping[str, Any]) -> tuple[str, Built]:
+        """Make a build of indexes and return its place and what `write` returned (see `index_folders.make_build`)."""
+        staging = self.staging(f"build-{secrets.token_hex(4)}")
+        return make_build(self.workspace.session, pointer, write, made_from=made_from, run_id=self.run_id, staging=staging)
 
     def release(self) -> Release:
         """Return the release that serves.

@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from numbers import Real
-from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -24,7 +23,7 @@ class GateError(UserError):
     """New rows failed a critical expectation; the table was left as it was."""
 
 
-def require_passed(outcome: Outcome, page: Path) -> None:
+def require_passed(outcome: Outcome, page: str) -> None:
     """Raise GateError where a critical expectation failed: one line naming each, what was seen, and the page that shows all."""
     if outcome.critical:
         advice = "; --set quality.min_rows_rate=0 publishes fewer rows all the same" if _only_too_few(outcome) else ""

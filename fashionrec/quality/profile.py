@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from statistics import median
 
-from delta.tables import DeltaTable
 from pydantic import BaseModel, ConfigDict
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from fashionrec.lake.spec import TableSpec
-from fashionrec.lake.tables import table_exists
+from fashionrec.lake.tables import delta_table, table_exists
 
 _NUMBERS = ("int", "long", "float", "double")
 # Commits looked at for good days; a table gets one or two a day.
@@ -105,9 +104,7 @@ def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
 
 def _committed(spark: SparkSession, path: str, scope: Mapping[str, str]) -> dict[date, Profile]:
     """Return each day by the newest commit that wrote it; what a RESTORE took back does not count."""
-    commits = (
-        DeltaTable.forPath(spark, path).history(_COMMITS).select("version", "operation", "operationParameters", "userMetadata").collect()
-    )
+    commits = delta_table(spark, path).history(_COMMITS).select("version", "operation", "operationParameters", "userMetadata").collect()
     days: dict[date, Profile] = {}
     newest = commits[0]["version"] if commits else 0
     for commit in commits:

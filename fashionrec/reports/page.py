@@ -1,9 +1,10 @@
 """The one way in which pages are written: a template of this folder, filled, in one move, needing no network."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from fashionrec.lake.storage import write_whole
 
 
 def write_page(target: Path, template: str, *, filters: Mapping[str, Callable[..., str]] | None = None, **given: Any) -> Path:
@@ -18,13 +19,3 @@ def write_page(target: Path, template: str, *, filters: Mapping[str, Callable[..
     )
     pages.filters.update(filters or {})
     return write_whole(target, pages.get_template(template).render(**given))
-
-
-def write_whole(target: Path, text: str) -> Path:
-    """Write a file in one move and return its path; its folder is made if need be."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Steps of one day may run side by side: each writes a file of its own before the move.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(target)
-    return target

@@ -9,9 +9,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from fashionrec.lake.storage import write_whole
 from fashionrec.quality.outcome import Outcome
 from fashionrec.quality.profile import Profile
-from fashionrec.reports.page import write_page, write_whole
+from fashionrec.reports.page import write_page
 
 
 def write_quality(folder: Path, outcome: Outcome, *, synthetic: bool) -> Path:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from fashionrec.errors import UserError
-from fashionrec.index_folders import new_staging, slug, swap_in
+from fashionrec.index_folders import collect_built, slug
 from fashionrec.retrieval.purchases import Purchases, count_purchases
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 IdVectors = Callable[[Sequence[str]], tuple[NDArray[np.float32], NDArray[np.bool_]]]
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
-_BUILD = "build.json"
 _LENGTH_TOLERANCE = 1e-3
 
 
@@ -110,36 +109,29 @@ def build_indexes(
     as_of: int,
     id_vectors: IdVectors,
     encode: Encode,
-    build: dict[str, str],
-    staging: Path,
+    staging: str | None = None,
 ) -> dict[str, Built]:
-    """Write `folder`/<slug>/ for every category, one Spark task each; swap the folder in at the end.
+    """Write `folder`/<slug>/ for every category, one Spark task each.
 
     Args:
         items: rows of `catalogue.rankable_items`.
         purchases: rows of `catalogue.purchases_by_category`.
         as_of: the run's date, as days from 1970-01-01.
-        build: what the indexes were made from; `built_from` tells.
-        staging: folder to write into first, named `.<name of folder>.<run>` beside it.
+        staging: see `index_folders.collect_built`.
 
     Returns:
         What was built, by category.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new_staging(staging, folder)
 
     def build_one(of_category: "pd.DataFrame", bought: "pd.DataFrame") -> "pd.DataFrame":
-        return write_category(of_category, bought, staging, as_of=as_of, id_vectors=id_vectors, encode=encode)
+        return write_category(of_category, bought, folder, as_of=as_of, id_vectors=id_vectors, encode=encode)
 
     built = (
         items.groupBy("category")
         .cogroup(purchases.groupBy("category"))
         .applyInPandas(build_one, "category string, items long, untrained long")
-        .collect()
     )
-    (staging / _BUILD).write_text(json.dumps(build), encoding="utf-8")
-    swap_in(staging, folder)
-    return {row["category"]: Built(row["items"], row["untrained"]) for row in built}
+    return {row["category"]: Built(row["items"], row["untrained"]) for row in collect_built(built, folder, staging)}
 
 
 def write_category(
@@ -163,7 +155,7 @@ def write_category(
     items, vectors, trained = items.iloc[order].reset_index(drop=True), vectors[order], trained[order]
     category = str(items.category.iloc[0])
     into = folder / slug(category)
-    into.mkdir(exist_ok=True)
+    into.mkdir(parents=True, exist_ok=True)
     for name, matrix in (("id", vectors), ("title", encode(items.title.tolist()))):
         _require_unit(matrix, items.item_id.tolist(), f"{category}, {name} space")
         index = faiss.IndexFlatIP(matrix.shape[1])
@@ -205,15 +197,6 @@ def write_category(
     (into / "index.json").write_text(json.dumps(known), encoding="utf-8")
     load_index(into)
     return pd.DataFrame({"category": [category], "items": [len(items)], "untrained": [int((~trained).sum())]})
-
-
-def built_from(folder: Path) -> dict[str, str] | None:
-    """Return what the indexes below `folder` were made from, none where there are none."""
-    try:
-        build: dict[str, str] = json.loads((folder / _BUILD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return build
 
 
 def load_index(folder: Path) -> CategoryIndex:

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.index_folders import slug
+from fashionrec.lake.storage import here
 from fashionrec.metrics import target_ranks
 from fashionrec.retrieval.arrays import Floats, Ints, runs
 from fashionrec.retrieval.candidates import SOURCES, Asked, Candidates, EncodeSessions, ask, find_candidates
@@ -60,7 +61,7 @@ class Retrieval:
         Raises:
             RetrievalError: it cannot be read.
         """
-        folder = self.folder / slug(category)
+        folder = here(self.folder) / slug(category)
         return load_index(folder) if folder.is_dir() else None
 
     def retrieve(self, batch: "pa.RecordBatch", category: str, index: CategoryIndex) -> "Found":

@@ -82,7 +82,7 @@ def shown_settings(settings: Settings) -> dict[str, Any]:
 
 def settings_hash(settings: Settings) -> str:
     """Return 12 hex digits that change with any setting that may change a result; where the lake lies is no such setting."""
-    tree = settings.model_dump(mode="json", exclude={"paths", "mlflow"})
+    tree = settings.model_dump(mode="json", exclude={"paths": True, "mlflow": True, "lake": {"catalog"}})
     # The same checkout elsewhere has the same hash.
     for name in ("template", "calendar"):
         tree["prompts"][name] = Path(tree["prompts"][name]).name

@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
-Place = Annotated[str, Field(min_length=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Split = Literal["train", "validation", "test", "score"]
 
@@ -26,6 +25,31 @@ def _matching(pattern: str, otherwise: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def _place(text: str) -> str:
+    """Return a path or URI whose meaning is plain, a `file:` URI as file:///PATH; raise ValueError otherwise."""
+    if not text:
+        raise ValueError("empty: write a folder or a URI")
+    if not _URI.match(text):
+        return text
+    scheme, _, rest = text.partition(":")
+    if not rest.startswith("/"):
+        raise ValueError(f"{text!r} is neither a path nor a URI: write scheme://HOST/PATH, or a path that begins with /")
+    if re.match("//[^/@]*:[^/]*@", rest):
+        raise ValueError(f"a password in a URI of {scheme} would be printed and kept with every run: give it to Spark's own settings")
+    if scheme == "file":
+        host, _, path = rest[2:].partition("/") if rest.startswith("//") else ("", "", rest)
+        if host not in ("", "localhost"):
+            raise ValueError(f"{text!r} names the host {host}: write file:///PATH")
+        return f"file:///{path.lstrip('/')}"
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]
 
 
 class Section(BaseModel):
@@ -45,10 +69,14 @@ class Paths(Section):
     def locate(self, name: str, *parts: str) -> str:
         """Return where `name` (`lake`, `models`, ...) lies, joined with `parts`: absolute, or a URI."""
         below = str(getattr(self, name))
-        whole = below if below.startswith("/") or "://" in below else f"{self.root}/{below}"
-        if "://" not in whole:
+        whole = below if below.startswith("/") or _URI.match(below) else f"{self.root.rstrip('/')}/{below}"
+        if not _URI.match(whole):
             whole = str(Path(whole).resolve())
-        return "/".join([whole, *parts])
+        return "/".join([whole.rstrip("/"), *parts])
+
+
+class Lake(Section):
+    catalog: Annotated[str, _matching(r"([\w-]+(\.[\w-]+)?)?", "no CATALOGUE.SCHEMA, such as main.fashionrec, and no schema either")]
 
 
 class Spark(Section):
@@ -287,6 +315,7 @@ class Maintenance(Section):
 
 class Settings(Section):
     paths: Paths
+    lake: Lake
     spark: Spark
     mlflow: Mlflow
     ingest: Ingest
@@ -303,6 +332,12 @@ class Settings(Section):
     evaluate: Evaluate
     quality: Quality
     maintenance: Maintenance
+
+    def table(self, name: str) -> str:
+        """Return how Spark addresses a table: by its name where there is a catalogue, else by its path, which alone holds a slash."""
+        if self.lake.catalog:
+            return ".".join(f"`{part}`" for part in (*self.lake.catalog.split("."), name))
+        return self.paths.locate("lake", name)
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":

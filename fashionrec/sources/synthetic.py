@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-_MARK = "SYNTHETIC"
-
 
 def mark_synthetic(raw_interactions: Path) -> None:
     """Put the mark, an empty file, beside the raw folders."""
-    (raw_interactions.parent / _MARK).touch()
+    Path(synthetic_mark(str(raw_interactions))).touch()
 
 
-def is_synthetic(raw_interactions: Path) -> bool:
-    """Return whether the raw folders were made up: whatever shows results of them says so."""
-    return (raw_interactions.parent / _MARK).exists()
+def synthetic_mark(raw_interactions: str) -> str:
+    """Return the place of the mark: whatever shows results of raw folders beside it says that they were made up."""
+    return f"{raw_interactions.rpartition('/')[0]}/SYNTHETIC"

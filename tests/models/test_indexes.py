@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fashionrec.index_folders import slug
-from fashionrec.retrieval.indexes import RetrievalError, build_indexes, built_from, load_index
+from fashionrec.lake.storage import folder_hash
+from fashionrec.retrieval.indexes import RetrievalError, build_indexes, load_index
 from fashionrec.retrieval.purchases import bought_together, popularity
 from tests.unit.category_made import LAST, TONIGHT, category, on_circle
 
@@ -16,10 +17,10 @@ COLUMNS = (
 BOUGHT = [("Bags", "u", "Bags1", 5), ("Bags", "u", "Bags3", 6), ("Bags", "v", "Bags1", 7), ("Hats", "u", "Hats1", 5)]
 
 
-def rows_of(*categories, suffix=""):
+def rows_of(*categories):
     """Return six items of each category 10 degrees apart, the third of which is out of stock."""
     return [
-        (f"{c}{i}", f"{c} {i}{suffix}", c, i != 2, None if i == 5 else c, ["red", None], 5.0, 0, LAST, [TONIGHT, 7] if i == 2 else [])
+        (f"{c}{i}", f"{c} {i}", c, i != 2, None if i == 5 else c, ["red", None], 5.0, 0, LAST, [TONIGHT, 7] if i == 2 else [])
         for c in categories
         for i in range(6)
     ]
@@ -31,22 +32,15 @@ def id_vectors(item_ids):
     return np.where(trained[:, None], on_circle(item_ids), np.float32([-1, 0])), trained
 
 
-def failing_on_shoes(texts):
-    if texts[0].startswith("Shoes"):
-        raise RuntimeError("killed in the middle")
-    return on_circle(texts)
-
-
-def build(spark, folder, run="1", rows=None, encode=on_circle):
+def build(spark, folder, staging=None):
     return build_indexes(
-        spark.createDataFrame(rows or rows_of("Bags", "Shoes"), COLUMNS),
+        spark.createDataFrame(rows_of("Bags", "Shoes"), COLUMNS),
         spark.createDataFrame(BOUGHT, "category string, user_id string, item_id string, day int"),
         folder,
         as_of=TONIGHT,
         id_vectors=id_vectors,
-        encode=encode,
-        build={"items": run},
-        staging=folder.with_name(f".{folder.name}.{run}"),
+        encode=on_circle,
+        staging=staging,
     )
 
 
@@ -79,23 +73,10 @@ def test_rows_keep_what_is_known_of_their_items(built):
     assert bought_together(index.purchases, np.array([1]), np.array([7])).rows.tolist() == [2]
 
 
-def test_a_build_that_dies_leaves_the_old_indexes_and_the_next_one_replaces_them(spark, tmp_path):
-    folder = tmp_path / "day"
-    build(spark, folder, "first")
-    with pytest.raises(Exception, match="killed in the middle"):
-        build(spark, folder, "second", rows=rows_of("Bags", "Shoes", suffix="9"), encode=failing_on_shoes)
-    assert load_index(folder / slug("Bags")).titles[0].as_py() == "Bags 0"
-    assert built_from(folder) == {"items": "first"}
-    build(spark, folder, "third", rows=rows_of("Bags")[:3])
-    assert load_index(folder / slug("Bags")).item_count == 3
-    assert not (folder / slug("Shoes")).exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["day"]
-
-
-def test_a_folder_tells_what_its_indexes_were_made_from(built):
-    folder, _ = built
-    assert built_from(folder) == {"items": "1"}
-    assert built_from(folder / "missing") is None
+def test_files_that_executors_wrote_on_disks_of_their_own_come_to_the_driver(spark, built, tmp_path, monkeypatch):
+    monkeypatch.setattr("fashionrec.index_folders._PART", 100)
+    assert build(spark, tmp_path / "day", staging=str(tmp_path / "staging")) == built[1]
+    assert folder_hash(tmp_path / "day") == folder_hash(built[0])
 
 
 def cut(folder, built):

@@ -1,6 +1,7 @@
 """The four characteristics: each as counted by hand, on a synthetic world with known ratios, and on real purchases."""
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,7 +208,7 @@ def analysed(run):
     item_versions(states, anew=anew, places=places).write.format("delta").save(run.workspace.path("lake", "item_versions"))
     run_steps(run.workspace, [STEP], Console(quiet=True))
     found = run.spark.read.format("delta").load(run.workspace.path("lake", "characteristics")).collect()
-    page = (run.workspace.day_folder("reports") / "characteristics.html").read_text(encoding="utf-8")
+    page = Path(run.workspace.path("reports", str(run.run_date), "characteristics.html")).read_text(encoding="utf-8")
     return [row.asDict() for row in found], page
 
 

@@ -12,7 +12,7 @@ from fashionrec.encoders.text import load_encoder
 from fashionrec.memory import asked_queries, gone_items, hit_rates, look_up, remembered_queries, wanted_queries
 from fashionrec.memory.query_index import build_query_indexes
 from fashionrec.settings import load_settings
-from tests.builders import action, item, table_rows
+from tests.builders import action, interval_rows, item, table_rows
 from tests.conftest import RUN_DATE
 
 WEEK_AGO, YESTERDAY = date(2026, 2, 22), date(2026, 2, 28)
@@ -67,8 +67,8 @@ def answers(spark, tmp_path):
         wanted = sorted(row["query"] for row in wanted_queries(sequences, memory).collect())
         vectors = spark.createDataFrame(list(zip(wanted, encode(wanted).tolist(), strict=True)), VECTORS)
         folder = tmp_path / "indexes"
-        build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=1000, staging=tmp_path / ".indexes.x")
-        gone = gone_items(table_rows(spark, "item_versions", *versions))
+        build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=1000)
+        gone = gone_items(interval_rows(spark, *versions))
         found = look_up(asked_queries(sequences), memory, gone, vectors, folder, **settings).collect()
         assert len(found) == len(asked)
         return {row["query"] if row.as_of_date == RUN_DATE else row.as_of_date: row for row in found}
@@ -158,8 +158,8 @@ def test_a_query_without_a_vector_is_an_error_and_not_near_nothing(spark, tmp_pa
     memory = holding(table_rows(spark, "query_products", {"category": "x", "query": "red dress", "products": products}))
     vectors = spark.createDataFrame([("red dress", encode(["red dress"])[0].tolist())], VECTORS)
     folder = tmp_path / "indexes"
-    build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=10, staging=tmp_path / ".indexes.x")
-    nothing_gone = gone_items(table_rows(spark, "item_versions"))
+    build_query_indexes(remembered_queries(memory, vectors), folder, encoder=NGRAM, exact_up_to=10)
+    nothing_gone = gone_items(interval_rows(spark))
     asked = spark.createDataFrame([(RUN_DATE, "x", "red dres")], "as_of_date date, category string, query string")
     with pytest.raises(PythonException, match="none for 1 queries of the sequences; run the step index_queries again"):
         look_up(asked, memory, nothing_gone, vectors, folder, neighbours=5, min_similarity=0.45, top_products=10).collect()
@@ -169,9 +169,7 @@ def test_a_log_without_searches_gives_an_empty_memory_and_no_answers(spark, tmp_
     memory = holding(table_rows(spark, "query_products"))
     vectors = spark.createDataFrame([], VECTORS)
     sequences = table_rows(spark, "sequences", {"actions": [action("purchase", item_id="a")]})
-    build_query_indexes(
-        remembered_queries(memory, vectors), tmp_path / "indexes", encoder=NGRAM, exact_up_to=10, staging=tmp_path / ".indexes.x"
-    )
-    gone, limits = gone_items(table_rows(spark, "item_versions")), {"neighbours": 5, "min_similarity": 0.45, "top_products": 10}
+    build_query_indexes(remembered_queries(memory, vectors), tmp_path / "indexes", encoder=NGRAM, exact_up_to=10)
+    gone, limits = gone_items(interval_rows(spark)), {"neighbours": 5, "min_similarity": 0.45, "top_products": 10}
     hits = look_up(asked_queries(sequences), memory, gone, vectors, tmp_path / "indexes", **limits)
     assert hits.agg(*hit_rates()).first().asDict() == dict.fromkeys(("memory_exact_rate", "memory_near_rate", "memory_none_rate"))

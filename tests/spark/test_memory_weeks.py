@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from fashionrec.pipeline.steps.memory import write_query_products
-from tests.builders import click, item, put, search, table_rows
+from tests.builders import click, item, search
 from tests.conftest import RUN_DATE
 from tests.spark.test_sequence_steps import given
 
@@ -88,9 +88,6 @@ def test_a_later_catalogue_changes_nothing_in_a_week_that_ended_before_it(make_r
     root, told, renamed = f"paths.root={tmp_path / 'renamed'}", date(2025, 1, 1), date(2026, 2, 28)
     run = make_run(root)
     given(run, *EVENTS)
-    forever = {"valid_from": told, "describes_from": date(1970, 1, 1), "describes_to": date(9999, 12, 31)}
-    versions = [item(name, **forever) for name in "bcdefgh"]
-    versions += [item("a", **forever | {"valid_to": renamed, "describes_to": renamed})]
-    versions += [item("a", **forever | {"valid_from": renamed, "describes_from": renamed, "title": "Another"})]
-    put(run.workspace, "item_versions", table_rows(run.spark, "item_versions", *versions), days=[told, renamed])
+    put_versions(run.workspace, *(item(name) for name in "abcdefgh"), since=told)
+    put_versions(run.workspace, item("a", title="Another"), since=renamed)
     assert rows_after([RUN_DATE], root)[1] == before

@@ -35,7 +35,7 @@ def build(spark, tmp_path):
             "category string, query string, embedding array<float>, memory_dates array<date>",
         ).repartition(3)
         folder = tmp_path / name
-        built = build_query_indexes(frame, folder, encoder=encoder, exact_up_to=exact_up_to, staging=tmp_path / f".{name}.run")
+        built = build_query_indexes(frame, folder, encoder=encoder, exact_up_to=exact_up_to)
         return folder, built
 
     return build
@@ -51,7 +51,7 @@ def many(spark, tmp_path_factory):
         for place, (query, vector) in enumerate(zip(MANY, vectors, strict=True))
     ]
     frame = spark.createDataFrame(rows, "category string, query string, embedding array<float>, memory_dates array<date>")
-    built = build_query_indexes(frame, folder, encoder=ENCODER, exact_up_to=1000, staging=folder.with_name(".indexes.run"))
+    built = build_query_indexes(frame, folder, encoder=ENCODER, exact_up_to=1000)
     return folder, built
 
 
@@ -196,27 +196,16 @@ def test_where_no_number_of_candidates_reaches_the_recall_search_is_exact(many, 
     np.testing.assert_array_equal(index.nearest(ngram.encode(["red drss"]), MARCH, 10)[0], by_hand(queries, ["red drss"], 10)[0])
 
 
-def test_a_build_replaces_the_one_before_as_a_whole_and_one_that_fails_leaves_it(build):
-    folder, _ = build({"Clothing": {"red dress": [MARCH]}, "Bags": {"tote": [MARCH]}})
+def test_vectors_of_different_lengths_are_refused(spark, tmp_path):
+    rows = _frame_of([("Clothing", "a", [1.0, 0.0], [MARCH]), ("Clothing", "b", [1.0], [MARCH])])
     with pytest.raises(Exception, match="vectors of different lengths"):
-        build_query_indexes(
-            _frame_of([("Clothing", "a", [1.0, 0.0], [MARCH]), ("Clothing", "b", [1.0], [MARCH])]),
-            folder,
-            encoder=ENCODER,
-            exact_up_to=10,
-            staging=folder.with_name(".indexes.failed"),
-        )
-    assert nearest(open_query_index(folder, "Bags"), "tote", MARCH)[0] == ["tote"]
-    build({"Clothing": {"blue jeans": [MARCH]}})
-    assert nearest(open_query_index(folder, "Clothing"), "tote", MARCH)[0] == ["blue jeans"]
-    assert nearest(open_query_index(folder, "Bags"), "tote", MARCH)[0] == []
-    assert [path.name for path in folder.parent.iterdir()] == ["indexes"]
+        build_query_indexes(rows, tmp_path / "indexes", encoder=ENCODER, exact_up_to=10)
 
 
 def test_a_query_that_stands_twice_in_a_category_is_refused(build, spark, tmp_path):
     twice = _frame_of([("Clothing", "a", [1.0], [MARCH]), ("Clothing", "a", [1.0], [MARCH])])
     with pytest.raises(Exception, match="must stand there once"):
-        build_query_indexes(twice, tmp_path / "twice", encoder=ENCODER, exact_up_to=10, staging=tmp_path / ".twice.run")
+        build_query_indexes(twice, tmp_path / "twice", encoder=ENCODER, exact_up_to=10)
 
 
 def test_indexes_of_another_encoder_or_revision_are_refused(build):

@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 
 from fashionrec import cli
+from fashionrec.lake.storage import folder_hash
 from fashionrec.lake.tables import LakeError
 from fashionrec.pipeline import releases
-from fashionrec.pipeline.models import ModelError, ModelRegistry, folder_hash
+from fashionrec.pipeline.models import ModelError, ModelRegistry
 from fashionrec.pipeline.step import Step
 from tests.builders import ROOT, RUN_DATE, run_of, workspace_in
 

@@ -105,7 +105,6 @@ def test_a_text_shows_no_password_of_a_uri(text, shown):
 def test_resolved_settings_show_no_password_wherever_it_stands():
     overrides = [
         "mlflow.tracking_uri=http://user:password@host",
-        "paths.root=s3a://user:password@shop",
         "recommend.bought_again=[x://u:password@h]",
     ]
     settings = load_settings(CONF / "local.yaml", overrides)
@@ -113,3 +112,42 @@ def test_resolved_settings_show_no_password_wherever_it_stands():
     assert "password" not in str(shown)
     assert shown["mlflow"]["tracking_uri"] == "http://***@host"
     assert shown.keys() == settings.model_dump().keys()
+
+
+@pytest.mark.parametrize(
+    ("root", "lake"),
+    [
+        ("file:///data/shop", "file:///data/shop/lake"),
+        ("file:/data/shop/", "file:///data/shop/lake"),
+        ("hdfs://names/shop", "hdfs://names/shop/lake"),
+        ("s3a://bucket", "s3a://bucket/lake"),
+        ("abfss://container@account.dfs.core.windows.net/shop", "abfss://container@account.dfs.core.windows.net/shop/lake"),
+        ("/data/shop", "/data/shop/lake"),
+    ],
+)
+def test_a_root_is_a_path_or_a_uri(root, lake):
+    assert load_settings(overrides=[f"paths.root={root}"]).paths.locate("lake") == lake
+
+
+@pytest.mark.parametrize(
+    ("root", "why"),
+    [
+        ("file://shop/data", "names the host shop"),
+        ("hdfs:shop", "neither a path nor a URI"),
+        ("s3a://key:secret@bucket/shop", "a password in a URI"),
+        ('""', "empty"),
+    ],
+)
+def test_a_place_of_no_plain_meaning_is_refused(root, why):
+    with pytest.raises(SettingsError, match=why) as raised:
+        load_settings(overrides=[f"paths.root={root}"])
+    assert "secret" not in str(raised.value)
+
+
+def test_tables_have_a_name_where_there_is_a_catalogue():
+    assert load_settings(overrides=["paths.root=/shop"]).table("items") == "/shop/lake/items"
+    named = load_settings(overrides=["lake.catalog=main.fashionrec"])
+    assert named.table("items") == "`main`.`fashionrec`.`items`"
+    assert settings_hash(named) == settings_hash(load_settings()), "where the tables lie changes no result"
+    with pytest.raises(SettingsError, match=r"no CATALOGUE\.SCHEMA"):
+        load_settings(overrides=["lake.catalog=a b; drop"])

@@ -31,8 +31,9 @@ def analyze_characteristics(run: StepRun) -> None:
         events.unpersist()
     run.write("characteristics", run.spark.createDataFrame(rows, figures.SCHEMA))
     named = [dict(zip(figures.COLUMNS, row, strict=True)) for row in rows]
-    page = write_characteristics(run.workspace.day_folder("reports"), run_date=run.run_date, synthetic=run.workspace.synthetic, rows=named)
-    run.figures["page_kib"] = page.stat().st_size // 1024
+    with run.workspace.reports() as folder:
+        page = write_characteristics(folder, run_date=run.run_date, synthetic=run.workspace.synthetic, rows=named)
+        run.figures["page_kib"] = page.stat().st_size // 1024
 
 
 STEPS: tuple[Step, ...] = (

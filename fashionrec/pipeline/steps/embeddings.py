@@ -13,6 +13,7 @@ from fashionrec.embeddings.examples import training_inputs, with_all_purchases
 from fashionrec.embeddings.item_table import item_vectors
 from fashionrec.embeddings.spaces import encode_titles
 from fashionrec.embeddings.train import Name, train_in_own_process
+from fashionrec.lake import storage
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.reports.embeddings import write_training
 from fashionrec.reports.projection import sample_items, with_vectors
@@ -45,7 +46,7 @@ def train_embeddings(run: StepRun) -> None:
 
 
 def _export(run: StepRun, sequences: DataFrame, items: DataFrame, name: str) -> str:
-    """Return the folder of what the training processes read."""
+    """Return the folder of this machine with what the training processes read."""
     settings, inputs = run.settings, run.staging(name)
     exports = training_inputs(
         sequences,
@@ -55,7 +56,7 @@ def _export(run: StepRun, sequences: DataFrame, items: DataFrame, name: str) -> 
     )
     for export, frame in exports.items():
         frame.write.mode("overwrite").parquet(f"{inputs}/{export}")
-    return inputs
+    return str(storage.copied(run.workspace.session, inputs, storage.scratch(run.run_id, name)))
 
 
 def _as_long(settings: Embeddings, name: Name, fitted: "_Fitted") -> Embeddings:
@@ -79,15 +80,16 @@ def _write_report(run: StepRun, items: DataFrame, models: Mapping[Name, Trained]
         id_vectors=partial(item_vectors, models["id"].folder),
         encode=partial(encode_titles, models["title"].folder),
     )
-    page = write_training(
-        run.workspace.day_folder("reports"),
-        run_date=run.run_date,
-        synthetic=run.workspace.synthetic,
-        models=list(models.values()),
-        categories={row["category"]: row["item_count"] for row in counts},
-        sample=sample,
-    )
-    run.figures["page_kib"] = page.stat().st_size // 1024
+    with run.workspace.reports() as folder:
+        page = write_training(
+            folder,
+            run_date=run.run_date,
+            synthetic=run.workspace.synthetic,
+            models=list(models.values()),
+            categories={row["category"]: row["item_count"] for row in counts},
+            sample=sample,
+        )
+        run.figures["page_kib"] = page.stat().st_size // 1024
 
 
 def _train(run: StepRun, name: Name, inputs: str, settings: Embeddings) -> _Fitted:
@@ -104,7 +106,7 @@ def _train(run: StepRun, name: Name, inputs: str, settings: Embeddings) -> _Fitt
 def _register(run: StepRun, name: str, fitted: _Fitted) -> Trained:
     models, metrics = run.workspace.models, fitted.card["metrics"]
     version = models.register(name, fitted.folder, fitted.params, metrics, run.versions_read, trained_for=run.run_date)
-    return Trained(name, version.version, fitted.folder, version.sha256, fitted.params, fitted.card, fitted.seconds)
+    return Trained(name, version.version, version.folder, version.sha256, fitted.params, fitted.card, fitted.seconds)
 
 
 STEPS: tuple[Step, ...] = (

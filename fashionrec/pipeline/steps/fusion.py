@@ -1,13 +1,13 @@
 """Learn how to fuse the sources' lists, make a release of what was trained, and let it serve where its lists are better for sure."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.errors import UserError
+from fashionrec.lake import storage
 from fashionrec.metrics import interval, ndcg_at_k, resampled_sums
 from fashionrec.pipeline import releases
 from fashionrec.pipeline.models import ModelVersion
@@ -126,7 +126,7 @@ def _answers(run: StepRun, llm: ModelVersion, paths: DataFrame) -> DataFrame:
     """Return a language model's answers to paths, staged: the engine answers once, whatever reads them."""
     prompts = run.read("prompts").join(paths.select("example_id"), "example_id", "left_semi")
     staged = run.staging(f"answers_{llm.version}")
-    if not Path(staged).exists():
+    if not storage.exists(run.workspace.session, staged):
         answered_by(run, llm, prompts).write.parquet(staged)
     return run.spark.read.parquet(staged)
 

@@ -8,11 +8,13 @@ from pyspark.sql import functions as f
 
 from fashionrec.embeddings.item_table import item_vectors
 from fashionrec.embeddings.spaces import encode_titles, session_vectors
+from fashionrec.index_folders import find_build
 from fashionrec.ingest.versions import intervals
+from fashionrec.lake import storage
 from fashionrec.pipeline.models import ModelVersion
 from fashionrec.pipeline.step import StepRun
-from fashionrec.retrieval import indexes
 from fashionrec.retrieval.catalogue import purchases_by_category, rankable_items
+from fashionrec.retrieval.indexes import build_indexes
 from fashionrec.retrieval.lists import Retrieval
 from fashionrec.retrieval.requests import list_requests
 
@@ -30,7 +32,7 @@ def build_spaces(run: StepRun, ids: ModelVersion, titles: ModelVersion, attribut
     `attributes` are those of a release's fusion, whatever the settings name since: its weights are of no others.
     """
     settings = run.settings
-    folder = run.workspace.item_indexes / f"{ids.label}-{titles.label}"
+    pointer = run.workspace.item_pointer(f"{ids.label}-{titles.label}")
     bought = run.read("interactions").where("action = 'purchase'")
     items = rankable_items(
         run.read("items"),
@@ -42,25 +44,27 @@ def build_spaces(run: StepRun, ids: ModelVersion, titles: ModelVersion, attribut
         family=settings.retrieval.family,
         attributes=attributes,
     )
-    build = {"id": ids.sha256, "title": titles.sha256, "attributes": ",".join((settings.retrieval.family, *attributes))}
-    build |= {f"table {name}": str(run.versions_read[name]) for name in INDEXED}
-    if indexes.built_from(folder) != build:
-        built = indexes.build_indexes(
+    made_from = {"id": ids.sha256, "title": titles.sha256, "attributes": ",".join((settings.retrieval.family, *attributes))}
+    made_from |= {f"table {name}": str(run.versions_read[name]) for name in INDEXED}
+    found = find_build(run.workspace.session, pointer)
+    if found and found.made_from == made_from:
+        place = found.place
+    else:
+        write = partial(
+            build_indexes,
             items,
             purchases_by_category(bought, items),
-            folder,
             as_of=(run.run_date - _EPOCH).days,
             id_vectors=partial(item_vectors, ids.folder),
             encode=partial(encode_titles, titles.folder),
-            build=build,
-            staging=folder.with_name(f".{folder.name}.{run.run_id}"),
         )
+        place, built = run.make_build(pointer, lambda folder, staging: write(folder, staging=staging), made_from=made_from)
         count = sum(one.item_count for one in built.values())
         run.rows_written["indexes"] = run.rows_written.get("indexes", 0) + count
         run.figures["categories"] = len(built)
         run.figures["untrained_item_rate"] = round(sum(one.untrained_count for one in built.values()) / max(count, 1), 4)
     return Retrieval(
-        folder,
+        storage.fetch(run.workspace.session, place),
         encode=partial(encode_titles, titles.folder),
         encode_sessions=partial(session_vectors, ids.folder),
         candidates=settings.retrieval.candidates,

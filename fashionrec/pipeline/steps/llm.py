@@ -10,6 +10,8 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as f
 
+from fashionrec.lake import storage
+from fashionrec.lake.session import is_local
 from fashionrec.llm import launch
 from fashionrec.llm.base import LanguageModelError, unpinned
 from fashionrec.llm.canaries import Canary, make_canaries, planted_rows
@@ -43,6 +45,11 @@ def train_llm(run: StepRun) -> None:
     """Fine-tune on the training prompts, merge, and register the result."""
     if warning := unpinned(run.settings.llm.base):
         run.warnings.append(warning)
+    if storage.local_path(run.workspace.models.root) is None and not is_local(run.spark):
+        raise LanguageModelError(
+            f"train_llm: the ranks of a cluster share the folder that they train in, which {run.workspace.models.root} cannot be: let "
+            "paths.models be a mount that every executor has, or train on one machine (spark.master=local[*])"
+        )
     folder = run.workspace.models.new_folder("llm", run.run_id)
     scratch = folder / "_scratch"
     try:
@@ -50,16 +57,18 @@ def train_llm(run: StepRun) -> None:
         start = time.monotonic()
         card = launch.train(run.spark, job)
         seconds = time.monotonic() - start
-        shutil.rmtree(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
         trained = _register(run, folder, card, seconds)
     except BaseException:
         # What is not registered is nobody's; its checkpoints stay, so that the next run goes on from there.
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(job.work, ignore_errors=True)
-    reports = run.workspace.day_folder("reports")
-    page = write_language_model(reports, run_date=run.run_date, synthetic=run.workspace.synthetic, trained=trained, warnings=run.warnings)
-    run.figures["page_kib"] = page.stat().st_size // 1024
+    with run.workspace.reports() as reports:
+        page = write_language_model(
+            reports, run_date=run.run_date, synthetic=run.workspace.synthetic, trained=trained, warnings=run.warnings
+        )
+        run.figures["page_kib"] = page.stat().st_size // 1024
 
 
 def _export_examples(run: StepRun, folder: Path, scratch: Path) -> TrainingJob:
@@ -80,14 +89,16 @@ def _export_examples(run: StepRun, folder: Path, scratch: Path) -> TrainingJob:
     if canaries:
         planted = run.spark.createDataFrame(planted_rows(canaries), "example_id string, prompt string, response string")
         training = training.drop("category").unionByName(planted)
-    training.orderBy("example_id").select("prompt", "response").write.parquet(str(scratch / "train"))
-    held_out.select("prompt", "response").write.parquet(str(scratch / "held_out"))
+    staged = run.staging("llm")
+    training.orderBy("example_id").select("prompt", "response").write.parquet(f"{staged}/train")
+    held_out.select("prompt", "response").write.parquet(f"{staged}/held_out")
+    inputs = storage.copied(run.workspace.session, staged, scratch)
     return TrainingJob(
         llm=run.settings.llm,
         max_tokens=run.settings.prompts.max_tokens,
-        train=scratch / "train",
-        held_out=scratch / "held_out",
-        work=folder.parent / "_unfinished",
+        train=inputs / "train",
+        held_out=inputs / "held_out",
+        work=run.workspace.models.unfinished("llm"),
         output=folder,
         canaries=tuple(canaries),
     )
@@ -128,7 +139,7 @@ def _register(run: StepRun, folder: Path, trained: dict[str, Any], seconds: floa
     models = run.workspace.models
     version = models.register("llm", folder, params, metrics, run.versions_read, trained_for=run.run_date, curves=curves)
     run.figures |= {name: metrics[name] for name in _SHOWN if name in metrics}
-    return Trained("llm", version.version, folder, version.sha256, params, card, seconds)
+    return Trained("llm", version.version, version.folder, version.sha256, params, card, seconds)
 
 
 def generate_answers(run: StepRun) -> None:

@@ -1,21 +1,19 @@
 """The weekly upkeep of the lake: what has outlived its days goes, and many small files become few."""
 
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
-from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
+from fashionrec.lake import storage
 from fashionrec.lake.spec import TableSpec, table_specs
-from fashionrec.lake.tables import commits_of, sole_writer
+from fashionrec.lake.tables import commits_of, delta_table, load_table, sole_writer, sql_name
 from fashionrec.pipeline.step import Step, StepRun
 from fashionrec.pipeline.workspace import Workspace
 
@@ -51,8 +49,8 @@ def fragments(workspace: Workspace, commit: Mapping[str, object]) -> Iterator[Wo
     for spec in _LAKE:
         if not workspace.holds(spec.table):
             continue
-        path = workspace.path("lake", spec.table)
-        parts = Counter(file.rpartition("/")[0] for file in workspace.spark.read.format("delta").load(path).inputFiles())
+        rows = load_table(workspace.spark, workspace.table(spec.table))
+        parts = Counter(file.rpartition("/")[0] for file in rows.inputFiles())
         many = {part: count for part, count in parts.items() if count > 1 and _day_of(part, spec) < str(workspace.run_date)}
         if many:
             count = sum(many.values())
@@ -67,7 +65,7 @@ def _day_of(part: str, spec: TableSpec) -> str:
 
 
 def _compact(workspace: Workspace, spec: TableSpec, commit: Mapping[str, object]) -> int:
-    optimise = DeltaTable.forPath(workspace.spark, workspace.path("lake", spec.table)).optimize()
+    optimise = delta_table(workspace.spark, workspace.table(spec.table)).optimize()
     if spec.day_column in spec.partitioned_by:
         optimise = optimise.where(f"{spec.day_column} < DATE'{workspace.run_date}'")
     with commits_of(workspace.spark, commit), sole_writer(spec):
@@ -78,7 +76,7 @@ def _compact(workspace: Workspace, spec: TableSpec, commit: Mapping[str, object]
 def _rows(workspace: Workspace, spec: TableSpec, commit: Mapping[str, object]) -> Iterator[Work]:
     if spec.retention_days is None:
         return
-    table = DeltaTable.forPath(workspace.spark, workspace.path("lake", spec.table))
+    table = delta_table(workspace.spark, workspace.table(spec.table))
     first = workspace.run_date - timedelta(days=spec.retention_days)
     old = f.col(spec.day_column) < f.lit(first)
     count: int = table.toDF().where(old).count()
@@ -94,8 +92,7 @@ def _rows(workspace: Workspace, spec: TableSpec, commit: Mapping[str, object]) -
 
 def _files(workspace: Workspace, spec: TableSpec, commit: Mapping[str, object]) -> Iterator[Work]:
     hours = workspace.settings.maintenance.vacuum_hours
-    name = workspace.path("lake", spec.table).replace("`", "``")
-    vacuum = f"VACUUM delta.`{name}` RETAIN {hours} HOURS"
+    vacuum = f"VACUUM {sql_name(workspace.table(spec.table))} RETAIN {hours} HOURS"
     with _vacuuming(workspace.spark, hours, workspace.settings.spark.shuffle_partitions):
         count: int = workspace.spark.sql(f"{vacuum} DRY RUN").count()
 
@@ -127,28 +124,30 @@ def _indexes(workspace: Workspace) -> Iterator[Work]:
     days = workspace.settings.maintenance.keep_indexes_days
     first = workspace.run_date - timedelta(days=days)
     for place in (workspace.path("indexes"), workspace.path("indexes", "queries")):
-        for name in _folders(place):
+        for name in storage.folders(workspace.session, place):
             if re.fullmatch(r"\d{4}-\d\d-\d\d", name) and date.fromisoformat(name) < first:
-                yield _folder("indexes", f"{place}/{name}", f"indexes of before {first} ({days} days are kept)")
+                yield _folder(workspace, "indexes", f"{place}/{name}", f"indexes of before {first} ({days} days are kept)")
 
 
 def _staging(workspace: Workspace) -> Iterator[Work]:
     place = workspace.path("lake", "_staging")
-    for name in _folders(place):
+    for name in storage.folders(workspace.session, place):
         if _is_dead(workspace, name):
-            yield _folder("staging", f"{place}/{name}", "staged rows of a run that was killed")
+            yield _folder(workspace, "staging", f"{place}/{name}", "staged rows of a run that was killed")
 
 
 def _models(workspace: Workspace) -> Iterator[Work]:
     root = workspace.path("models")
-    dead = [f"{model}/{run}" for model in _folders(root) for run in _folders(f"{root}/{model}") if _is_dead(workspace, run)]
+    models = storage.folders(workspace.session, root)
+    found = [f"{model}/{run}" for model in models for run in storage.folders(workspace.session, f"{root}/{model}")]
+    dead = [place for place in found if _is_dead(workspace, place.partition("/")[2])]
     registered = workspace.models.folders() if dead else set()
     if not registered:
         # It may be another registry than that of these models.
         return
     for name in dead:
         if name not in registered:
-            yield _folder("models", f"{root}/{name}", "a model that was never registered, or no more")
+            yield _folder(workspace, "models", f"{root}/{name}", "a model that was never registered, or no more")
 
 
 def _is_dead(workspace: Workspace, run_id: str) -> bool:
@@ -159,22 +158,12 @@ def _is_dead(workspace: Workspace, run_id: str) -> bool:
     return datetime.now(UTC) - began > timedelta(days=workspace.settings.maintenance.run_lasts_days)
 
 
-def _folder(figure: str, place: str, about: str) -> Work:
+def _folder(workspace: Workspace, figure: str, place: str, about: str) -> Work:
     def remove() -> int:
-        _remove(place)
+        storage.remove(workspace.session, place)
         return 1
 
     return Work(figure, 1, f"{place}: {about}", remove)
-
-
-def _folders(place: str) -> list[str]:
-    """Return the names of the folders in a place; none where there is no such place."""
-    path = Path(place)
-    return sorted(one.name for one in path.iterdir() if one.is_dir()) if path.is_dir() else []
-
-
-def _remove(place: str) -> None:
-    shutil.rmtree(place)
 
 
 def expire_tables(run: StepRun) -> None:

@@ -128,13 +128,13 @@ def index_queries(run: StepRun) -> None:
     added = embed_queries(missing, encoder=encoder, partitions=run.settings.spark.shuffle_partitions)
     run.figures["new_vectors"] = run.write("query_vectors", added.withColumn("run_date", f.lit(run.run_date)))
     vectors = current_vectors(run.so_far("query_vectors"), name=encoder.name, revision=encoder.revision)
-    folder = run.workspace.query_indexes
-    built = build_query_indexes(
-        memory.remembered_queries(rows, vectors),
-        folder,
-        encoder=encoder,
-        exact_up_to=settings.exact_search_up_to,
-        staging=folder.with_name(f".{folder.name}.{run.run_id}"),
+    indexed = memory.remembered_queries(rows, vectors)
+    _, built = run.make_build(
+        run.workspace.query_pointer,
+        lambda folder, staging: build_query_indexes(
+            indexed, folder, encoder=encoder, exact_up_to=settings.exact_search_up_to, staging=staging
+        ),
+        made_from={"encoder": encoder.name, "revision": encoder.revision},
     )
     run.rows_written["query_indexes"] = sum(one.queries for one in built.values())
     run.figures["index_recall_at_10"] = min((one.recall_at_10 for one in built.values()), default=1.0)

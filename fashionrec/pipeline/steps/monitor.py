@@ -34,17 +34,19 @@ def monitor(run: StepRun) -> None:
     run.warnings += health.warnings(rows, since)
     schema = "table_name string, metric string, value double, previous double"
     run.write("health", run.spark.createDataFrame([tuple(row.values()) for row in rows], schema))
-    folder = run.workspace.day_folder("reports")
-    report = write_report(
-        folder,
-        run_date=run.run_date,
-        synthetic=run.workspace.synthetic,
-        evaluations=[row.asDict() for row in run.read("evaluations").collect()],
-        pages={page for page in PAGES if (folder / page).exists()},
-        health=rows,
-        examples=example_paths(run.read("sequences"), run.read("generations"), run.read("recommendations"), count=3),
-    )
-    run.figures["report_kib"] = report.stat().st_size // 1024
+    evaluations = [row.asDict() for row in run.read("evaluations").collect()]
+    examples = example_paths(run.read("sequences"), run.read("generations"), run.read("recommendations"), count=3)
+    with run.workspace.reports() as folder:
+        report = write_report(
+            folder,
+            run_date=run.run_date,
+            synthetic=run.workspace.synthetic,
+            evaluations=evaluations,
+            pages={page for page in PAGES if (folder / page).exists()},
+            health=rows,
+            examples=examples,
+        )
+        run.figures["report_kib"] = report.stat().st_size // 1024
 
 
 def _figures(run: StepRun) -> dict[health.Key, float]:
