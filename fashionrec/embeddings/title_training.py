@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from fashionrec.embeddings import title
 from fashionrec.embeddings.checkpoint import fingerprint
 from fashionrec.embeddings.epochs import Training, kept_figures, say
+from fashionrec.embeddings.texts import normalised
 from fashionrec.embeddings.title_encoder import encode_texts, write_encoder
 from fashionrec.embeddings.title_epochs import VALIDATION_PAIRS, fit
+from fashionrec.embeddings.title_noise import noisy_titles
 from fashionrec.embeddings.title_recall import figures, noisy_pairs
 from fashionrec.encoders.text import load_encoder
 from fashionrec.encoders.tokenizer import TokenizerError, read_tokenizer
@@ -33,15 +35,15 @@ def train(
 ) -> dict[str, Any]:
     """Train on `inputs`/pairs and `inputs`/items, save tokenizer and weights below `folder` and return the card.
 
-    Without a single pair of a query and a purchase (a shop that logs no searches), phrases of attributes stand in for queries;
-    the card says so. Where the settings name a text encoder, nothing is trained: its name is saved (`encoder.json`) and its
-    validation figures are measured. A killed training goes on from its last epoch, kept beside the folder.
+    Without a single pair of a query and a purchase (a shop that logs no searches), phrases of attributes stand in for queries, and where
+    no item has such a phrase, garbled titles; the card says so. Where the settings name a text encoder, nothing is trained: its name is
+    saved (`encoder.json`) and its validation figures are measured. A killed training goes on from its last epoch, kept beside the folder.
 
     Raises:
         UserError: nothing to learn from, a loss that is not a number, validation below that of the untrained network, all titles in
             one place, or a tokenizer or text encoder that cannot be read.
     """
-    items, learnt, held_out, source = _read(inputs)
+    items, learnt, held_out, source = _read(inputs, seed)
     if settings.encoder != "lstm":
         return _take_encoder(settings.encoder, folder, held_out, items, source, seed)
     torch.manual_seed(seed)
@@ -80,18 +82,26 @@ def phrase_pairs(items: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _read(inputs: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, str]:
+def _garbled(items: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the items with their garbled titles as phrases, none where a title cannot be garbled."""
+    garbled = pd.Series(noisy_titles(items.title.tolist(), items["values"].tolist(), np.random.default_rng(seed)), dtype=object)
+    return items.assign(phrase=garbled.where(garbled.map(normalised) != items.title.map(normalised)))
+
+
+def _read(inputs: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, str]:
     """Return the items, the pairs to learn and those held out (newest first), and what they were made of."""
     items = pq.read_table(f"{inputs}/items").to_pandas().sort_values("item_id", ignore_index=True)
     items["values"] = [{value["name"]: value["value"] for value in values} for values in items["values"]]
     pairs = pq.read_table(f"{inputs}/pairs").to_pandas()
     source = "searches" if (pairs.split == "train").any() else "attribute phrases"
     if source == "attribute phrases":
+        if items.phrase.isna().all():
+            items, source = _garbled(items, seed), "garbled titles"
         pairs = phrase_pairs(items)
     pairs = pairs.sort_values(["paired_at", "query", "title"], ascending=[False, True, True], ignore_index=True)
     learnt, held_out = (pairs[pairs.split == split].reset_index(drop=True) for split in ("train", "validation"))
     if learnt.empty:
-        raise UserError("model title: neither a search that led to a purchase nor an item with colour or attributes: nothing to learn from")
+        raise UserError("model title: neither a search that led to a purchase nor titles of more than one word: nothing to learn from")
     return items, learnt, held_out, source
 
 

@@ -31,6 +31,11 @@ _FIGURES = {
     ("id", "items"): "items with a vector of their own",
     ("title", "pairs"): "pairs of query and title learnt from",
 }
+# What a shop without searches learns from, as the title model's card names it.
+_STAND_INS = {
+    "attribute phrases": "phrases made of the items' own attributes",
+    "garbled titles": "the items' own titles, garbled as a language model garbles them,",
+}
 _LINES = {"validation_recall_at_10": "Recall@10", "validation_noisy_recall_at_10": "Recall@10 of garbled titles"}
 _WEIGHTS = {"trm": "weights learnt by a small transformer (CORE-trm)", "ave": "the mean of the items (CORE-ave)"}
 
@@ -85,7 +90,7 @@ def _model(trained: Trained, never_seen: str) -> dict[str, Any]:
     return {
         "title": title,
         "means": means,
-        "phrases": trained.card.get("pairs", "searches") != "searches",
+        "phrases": _STAND_INS.get(trained.card.get("pairs", "searches")),
         "tiles": tiles,
         "charts": _curves(history, kept, title),
         "facts": _facts(trained, kept),

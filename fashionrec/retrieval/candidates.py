@@ -60,7 +60,7 @@ class Asked:
         return lru_cache(8)(lambda as_of, window: popularity(self.index.purchases, as_of, window, items=self.index.item_count))
 
     @cached_property
-    def together(self) -> tuple[Ints, Ints, Floats, Floats, Floats]:
+    def together(self) -> tuple[Ints, Ints, Floats, Floats, Floats, Floats]:
         """What `together` gives: a source and features both read it."""
         return together(self)
 
@@ -123,7 +123,7 @@ def remembered(asked: Asked, k: int) -> Hits:
 
 def co_purchased(asked: Asked, k: int) -> Hits:
     """What shoppers of the path's items also bought: the sum of the cosines of their buyers."""
-    of, rows, cosine, _, _ = asked.together
+    of, rows, cosine, *_ = asked.together
     return _best(asked, of, rows, cosine, k)
 
 
@@ -242,16 +242,18 @@ def find_candidates(asked: Asked, *, k: int) -> Candidates:
     return Candidates(keys // items, keys % items, rank, score)
 
 
-def together(asked: Asked) -> tuple[Ints, Ints, Floats, Floats, Floats]:
+def together(asked: Asked) -> tuple[Ints, Ints, Floats, Floats, Floats, Floats]:
     """Return requests and rows, ascending, and how rows' buyers agree with those of the request's different touched items, (found,) each.
 
-    That is the sum of the cosines, the part of it from shoppers who bought both within a day, and the sum weighted by recency.
+    That is the sum of the cosines, the part of it from shoppers who bought both within a day, the sum weighted by recency, and the same of
+    cosines in which each shopper counts one by the number of items bought.
     """
     requests, items = asked.requests, max(asked.index.item_count, 1)
     of, rows, weights = _weighed(asked, requests.touched + 1)
     found = bought_together(asked.index.purchases, rows - 1, requests.as_of[of])
     keys, inverse = np.unique(of[found.places] * items + found.rows, return_inverse=True)
-    parts = (found.cosine, found.near, found.cosine * weights[found.places])
+    newest_first = weights[found.places]
+    parts = (found.cosine, found.near, found.cosine * newest_first, found.shared * newest_first)
     sums = (np.bincount(inverse, weights=part, minlength=len(keys)).astype(np.float32) for part in parts)
     return keys // items, keys % items, *sums
 

@@ -77,7 +77,8 @@ def _bought(asked: Asked, candidates: Candidates) -> Iterator[Feature]:
     items = max(asked.index.item_count, 1)
     keys = candidates.of * items + candidates.rows
     of, rows, *cosines = asked.together
-    for name, values in zip(("co-purchase", "co-purchase within a day", "co-purchase, newest first"), cosines, strict=True):
+    names = ("co-purchase", "co-purchase within a day", "co-purchase, newest first", "co-purchase by shoppers of few items, newest first")
+    for name, values in zip(names, cosines, strict=True):
         yield name, "co_purchase", np.sqrt(look_up(of * items + rows, values, keys)[1])
     scores = candidates.score[list(SOURCES).index("memory")]
     best = np.zeros(asked.requests.size, np.float32)
@@ -89,7 +90,8 @@ def _sells(asked: Asked, candidates: Candidates) -> Iterator[Feature]:
     index, as_of, rows = asked.index, asked.requests.as_of[candidates.of], candidates.rows
     families = int(index.family.max(initial=0)) + 1
     shape = (len(_WINDOWS), len(rows))
-    counts, of_family, repeats = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(len(rows), np.float32)
+    counts, of_family = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    ever, repeats = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
     every = np.arange(index.item_count)
     for day in np.unique(as_of):
         at = np.flatnonzero(as_of == day)
@@ -99,12 +101,14 @@ def _sells(asked: Asked, candidates: Candidates) -> Iterator[Feature]:
             in_family = np.bincount(index.family, weights=sold, minlength=families)[index.family[rows[at]]]
             of_family[number, at] = np.where(index.family[rows[at]] > 0, in_family, sold[rows[at]])
         so_far = asked.sold(int(day), int(day) + 1)
+        ever[at] = so_far[rows[at]]
         shoppers = buyers(index.purchases, every, np.full(len(every), day))
         times, firsts = (np.bincount(index.family, weights=part, minlength=families) for part in (so_far, shoppers))
         repeats[at] = ((times - firsts + _REPEATS) / (times + _REPEATS_OF))[index.family[rows[at]]]
     for window, of_item, family in zip(_WINDOWS, counts, of_family, strict=True):
         yield f"log purchases of {window} days", f"popularity_{window}", np.log1p(of_item)
         yield f"log purchases of the family of {window} days", f"popularity_{window}", np.log1p(family)
+    yield "log purchases so far", "popularity_90", np.log1p(ever)
     yield "rise of a week", "popularity_7", np.log1p(counts[0] * _WINDOWS[1] / _WINDOWS[0]) - np.log1p(counts[1])
     yield "unknown to training", "popularity_90", ~index.trained[rows]
     yield "log days on sale", "popularity_7", np.log1p(np.clip(as_of + 1 - index.on_sale_from[rows], 0, _FAR))

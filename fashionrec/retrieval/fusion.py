@@ -225,31 +225,36 @@ def _fit(lists: Lists, names: Sequence[str], columns: NDArray[np.bool_], learnt_
     """
     from scipy.optimize import minimize
 
+    categories, of_category = np.unique(lists.categories.astype(str), return_inverse=True)
+    kind = of_category * len(STATES) + lists.states
+    # Lists of one kind, which share their weights, side by side.
     at = np.flatnonzero(learnt_on[lists.of])
-    of = np.unique(lists.of[at], return_inverse=True)[1]
-    starts = np.searchsorted(of, np.arange(of[-1] + 1))
+    at = at[np.argsort(kind[lists.of[at]], kind="stable")]
+    starts = np.flatnonzero(np.diff(lists.of[at], prepend=-1))
+    of = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(at)))
     spread = lists.values[at].std(axis=0)
     used = np.flatnonzero(columns & (spread > 1e-6))
     values, is_target = lists.values[np.ix_(at, used)] / spread[used], lists.is_target[at]
-    categories, of_category = np.unique(lists.categories[learnt_on].astype(str), return_inverse=True)
-    states = lists.states[learnt_on]
     shrinkage = np.concatenate(
         [[_COMMON_SHRINKAGE], np.full(len(categories), _CATEGORY_SHRINKAGE), np.full(len(STATES), _STATE_SHRINKAGE)]
     )[:, None]
-
-    # Which rows of the weights each candidate's score adds up: the common one, its category's and its state's.
-    entries = np.arange(len(of))
-    added = np.stack([np.zeros(len(of), np.int64), 1 + of_category[of], 1 + len(categories) + states[of]])
+    # Of each kind, its candidates and the rows of the weights that its scores add up: the common ones, its category's and its state's.
+    kinds, first = np.unique(kind[lists.of[at]], return_index=True)
+    parts = [
+        (slice(start, end), [0, 1 + one // len(STATES), 1 + len(categories) + one % len(STATES)])
+        for one, start, end in zip(kinds, first, [*first[1:], len(at)], strict=True)
+    ]
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights = flat.reshape(len(shrinkage), len(used))
-        scores = (values @ weights.T.astype(np.float32))[entries, added].sum(axis=0, dtype=np.float64)
+        scores = np.concatenate([values[part] @ weights[added].sum(axis=0).astype(np.float32) for part, added in parts]).astype(np.float64)
         top = np.maximum.reduceat(scores, starts)
         odds = np.exp(scores - top[of])
         total = np.add.reduceat(odds, starts)
-        off = np.zeros((len(of), len(shrinkage)), np.float32)
-        off[entries, added] = (odds / total[of]) - is_target
-        slope = (off.T @ values).astype(np.float64) + shrinkage * weights
+        off = ((odds / total[of]) - is_target).astype(np.float32)
+        slope = shrinkage * weights
+        for part, added in parts:
+            slope[added] += off[part] @ values[part]
         value = (top + np.log(total)).sum() - scores[is_target].sum() + 0.5 * (shrinkage * weights**2).sum()
         return float(value), slope.ravel()
 

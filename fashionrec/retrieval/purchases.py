@@ -21,8 +21,8 @@ class Purchases(NamedTuple):
 
     `days` (purchases,) ascending, with `rows` (purchases,): every purchase. `buyers` (buyers,) ascending: for each different shopper of an
     item, the item's row times _SPAN plus the day of the first purchase. `pair_starts` (items + 1,): where the pairs of an item begin
-    among `pair_days`, ascending within an item, `pair_rows` and `pair_gaps`, all (pairs,): for each other item and shopper of both, the day
-    since which both were bought, the other item, and how many days lay between.
+    among `pair_days`, ascending within an item, `pair_rows`, `pair_gaps` and `pair_sizes`, all (pairs,): for each other item and shopper of
+    both, the day since which both were bought, the other item, how many days lay between, and how many items the shopper had bought then.
     """
 
     days: NDArray[np.int32]
@@ -32,6 +32,7 @@ class Purchases(NamedTuple):
     pair_days: NDArray[np.int32]
     pair_rows: NDArray[np.int32]
     pair_gaps: NDArray[np.int32]
+    pair_sizes: NDArray[np.int32]
 
 
 def count_purchases(users: Ints, rows: Ints, days: Ints, *, items: int) -> Purchases:
@@ -45,6 +46,10 @@ def count_purchases(users: Ints, rows: Ints, days: Ints, *, items: int) -> Purch
     users, of_item, since = users[first], rows[first], days[first]
     here, there = _pairs(users)
     completed, gaps = np.maximum(since[here], since[there]), np.abs(since[here] - since[there])
+    # Counted by the end of the day: of one day's purchases none is the first.
+    by_day = users * _SPAN + since
+    so_far = np.searchsorted(by_day, by_day, side="right") - np.searchsorted(users, users)
+    sizes = np.maximum(so_far[here], so_far[there])
     order = np.lexsort((completed, of_item[here]))
     return Purchases(
         days[in_time].astype(np.int32),
@@ -54,6 +59,7 @@ def count_purchases(users: Ints, rows: Ints, days: Ints, *, items: int) -> Purch
         completed[order].astype(np.int32),
         of_item[there][order].astype(np.int32),
         gaps[order].astype(np.int32),
+        sizes[order].astype(np.int32),
     )
 
 
@@ -66,13 +72,15 @@ def popularity(purchases: Purchases, as_of: int, window: int, *, items: int) -> 
 class Together(NamedTuple):
     """Pairs of an asking place and an item that goes with it, (found,) each: the item's row, and the cosine of both items' buyers.
 
-    `near` is the part of the cosine from shoppers who bought both within a day.
+    `near` is the part of the cosine from shoppers who bought both within a day; in `shared` each common shopper counts one by the number of
+    items bought: who buys everything says little of what goes together.
     """
 
     places: Ints
     rows: Ints
     cosine: Floats
     near: Floats
+    shared: Floats
 
 
 def bought_together(purchases: Purchases, rows: Ints, as_of: Ints) -> Together:
@@ -93,9 +101,10 @@ def bought_together(purchases: Purchases, rows: Ints, as_of: Ints) -> Together:
     keys, inverse = np.unique(places * items + others, return_inverse=True)
     common = np.bincount(inverse, minlength=len(keys))
     near = np.bincount(inverse, weights=purchases.pair_gaps[found] <= 1, minlength=len(keys))
+    shared = np.bincount(inverse, weights=1 / purchases.pair_sizes[found], minlength=len(keys))
     places, others = keys // items, keys % items
     both = np.sqrt(np.maximum(buyers(purchases, rows, as_of)[places], 1) * np.maximum(buyers(purchases, others, as_of[places]), 1))
-    return Together(places, others, (common / both).astype(np.float32), (near / both).astype(np.float32))
+    return Together(places, others, *((part / both).astype(np.float32) for part in (common, near, shared)))
 
 
 def buyers(purchases: Purchases, rows: Ints, as_of: Ints) -> NDArray[np.float64]:

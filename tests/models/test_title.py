@@ -121,9 +121,15 @@ def test_without_searches_the_model_learns_from_attribute_phrases_and_says_so(tm
     assert card["metrics"]["validation_recall_at_10"] > 0.9
 
 
+def test_without_searches_and_attributes_the_model_learns_from_garbled_titles_and_says_so(tmp_path):
+    card = trained_by(title_inputs(tmp_path, [], TITLES * 8), tmp_path)
+    assert card["pairs"] == "garbled titles"
+    assert card["metrics"]["validation_recall_at_10"] > 0.9
+
+
 def test_nothing_to_learn_from_is_an_error(tmp_path):
     with pytest.raises(UserError, match="nothing to learn from"):
-        trained_by(title_inputs(tmp_path, [], TITLES), tmp_path)
+        trained_by(title_inputs(tmp_path, [], ["Dress"]), tmp_path)
 
 
 def test_titles_that_all_fell_into_one_place_are_an_error(tmp_path):

@@ -218,6 +218,7 @@ def test_features_say_what_their_names_say(shop):
     # Of the family x three were bought, one of them again.
     assert feature(asked, "bought before x repeat rate of its family")["A"] == pytest.approx((1 + 1) / (3 + 20))
     assert feature(asked, "log purchases of 7 days") == pytest.approx({**dict.fromkeys("DEB", np.log(2)), "A": np.log(3), "C": 0, "F": 0})
+    assert feature(asked, "log purchases so far")["A"] == pytest.approx(np.log(3))
     # An item without a family is no variant of others without one.
     of_family = {"A": np.log(4), "B": np.log(4), "C": 0, "D": np.log(2), "E": np.log(2), "F": 0}
     assert feature(asked, "log purchases of the family of 7 days") == pytest.approx(of_family)
@@ -227,6 +228,8 @@ def test_features_say_what_their_names_say(shop):
     assert feature(asked, "price, log ratio") == pytest.approx({**dict.fromkeys("ACDEF", 0), "B": np.log(2)}, abs=1e-6)
     assert feature(asked, "unknown to training") == {**dict.fromkeys("ABCDE", 0), "F": 1}
     assert feature(asked, "co-purchase")["E"] == pytest.approx(1)
+    # The one shopper of D and E bought two items; D was touched longest ago.
+    assert feature(asked, "co-purchase by shoppers of few items, newest first")["E"] == pytest.approx((0.8**2 / 2) ** 0.5)
 
 
 def test_tastes_are_how_much_more_often_than_chance_a_value_was_touched(shop):

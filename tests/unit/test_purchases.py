@@ -20,10 +20,11 @@ def counted(rows, items=ITEMS):
 
 
 def together(purchases, row, as_of):
-    """Return {other row: (cosine, near)} of one item."""
+    """Return {other row: (cosine, near, shared)} of one item."""
     found = bought_together(purchases, np.array([row]), np.array([as_of]))
     assert not found.places.any()
-    return {int(other): (c, n) for other, c, n in zip(found.rows, found.cosine.tolist(), found.near.tolist(), strict=True)}
+    parts = (part.tolist() for part in (found.cosine, found.near, found.shared))
+    return {int(other): values for other, *values in zip(found.rows, *parts, strict=True)}
 
 
 def one_by_one(rows, row, as_of):
@@ -32,13 +33,18 @@ def one_by_one(rows, row, as_of):
     for user, of_item, day in sorted(rows, key=lambda event: event[2]):
         if day <= as_of:
             since[of_item].setdefault(user, day)
+
+    def size(user, day):
+        return sum(bought.get(user, DAYS + 1) <= day for bought in since.values())
+
     expected = {}
     for other in since:
         common = since[row].keys() & since[other].keys() if row in since else set()
         if other != row and common:
             both = np.sqrt(len(since[row]) * len(since[other]))
             near = sum(abs(since[row][user] - since[other][user]) <= 1 for user in common)
-            expected[other] = (pytest.approx(len(common) / both), pytest.approx(near / both))
+            shared = sum(1 / size(user, max(since[row][user], since[other][user])) for user in common)
+            expected[other] = [pytest.approx(part / both) for part in (len(common), near, shared)]
     return expected
 
 
@@ -73,20 +79,34 @@ def test_many_questions_at_once_are_answered_like_each_alone():
     for place in range(30):
         at = found.places == place
         alone = together(purchases, rows[place], as_of[place])
-        assert dict(zip(found.rows[at].tolist(), zip(found.cosine[at], found.near[at], strict=True), strict=True)) == alone
+        beside_others = np.stack([found.cosine[at], found.near[at], found.shared[at]], axis=1).tolist()
+        assert dict(zip(found.rows[at].tolist(), beside_others, strict=True)) == alone
 
 
 def test_the_near_part_counts_who_bought_both_within_a_day():
     purchases = counted([(1, 0, 10), (1, 1, 11), (2, 0, 10), (2, 1, 20)])
-    assert together(purchases, 0, 30) == {1: (1.0, 0.5)}
-    assert together(purchases, 0, 15) == {1: (pytest.approx(1 / np.sqrt(2)), pytest.approx(1 / np.sqrt(2)))}
+    assert together(purchases, 0, 30) == {1: [1.0, 0.5, 0.5]}
+    assert together(purchases, 0, 15) == {
+        1: [pytest.approx(1 / np.sqrt(2)), pytest.approx(1 / np.sqrt(2)), pytest.approx(0.5 / np.sqrt(2))]
+    }
     assert together(purchases, 0, 10) == {}
+
+
+def test_in_the_shared_part_a_shopper_counts_less_the_more_was_bought_up_to_then():
+    purchases = counted([(1, 0, 10), (1, 1, 10), (1, 2, 10), (1, 3, 11), (2, 0, 10), (2, 4, 10)])
+    shared = {other: values[2] for other, values in together(purchases, 0, 30).items()}
+    assert shared == {
+        1: pytest.approx(1 / 3 / 2**0.5),
+        2: pytest.approx(1 / 3 / 2**0.5),
+        3: pytest.approx(1 / 4 / 2**0.5),
+        4: pytest.approx(1 / 2 / 2**0.5),
+    }
 
 
 def test_one_shopper_alone_and_one_item_bought_again_and_again():
     assert together(counted([(7, 0, 1), (7, 0, 2), (7, 0, 3)]), 0, 9) == {}
     assert buyers(counted([(7, 0, 1), (7, 0, 2)]), np.array([0]), np.array([9])) == [1]
-    assert together(counted([(7, 0, 1), (7, 2, 2)]), 2, 9) == {0: (1.0, 1.0)}
+    assert together(counted([(7, 0, 1), (7, 2, 2)]), 2, 9) == {0: [1.0, 1.0, 0.5]}
 
 
 def test_nothing_bought_is_nothing_sold_and_nothing_together():

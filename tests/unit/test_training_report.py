@@ -73,7 +73,8 @@ def test_the_last_epoch_allowed_is_said_to_be_the_last(tmp_path):
 
 
 def test_phrases_in_the_place_of_searches_are_said_loudly_and_only_then(tmp_path):
-    assert "Not learnt from searches." in page(tmp_path, ids(), titles(pairs="attribute phrases"))
+    assert "so phrases made of the items" in page(tmp_path, ids(), titles(pairs="attribute phrases"))
+    assert "titles, garbled as a language model garbles them, stood in" in page(tmp_path, ids(), titles(pairs="garbled titles"))
     assert "Not learnt from searches." not in page(tmp_path)
 
 
