@@ -45,7 +45,8 @@ def day_folders(spark: SparkSession, folder: str) -> DayFolders:
     try:
         if not system.exists(path):
             raise RawError(f"{shown(folder)}: no such folder; put the raw files there or change paths.* in the settings")
-        root = str(system.makeQualified(path).toString())
+        # The root of a bucket ends in one already.
+        root = str(system.makeQualified(path).toString()).rstrip("/")
         statuses = list(system.listStatus(path))
     except Py4JJavaError as error:
         raise RawError(f"{shown(folder)}: {' '.join(str(error.java_exception).split())}") from None
