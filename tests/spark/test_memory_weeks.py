@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from fashionrec.pipeline.steps.memory import write_query_products
-from tests.builders import click, item, search
+from tests.builders import click, item, put_versions, search
 from tests.conftest import RUN_DATE
 from tests.spark.test_sequence_steps import given
 
