@@ -117,22 +117,24 @@ def backfill(spark, raw, tmp_path_factory) -> StepRun:
     return run_day(spark, root, RUN_DATE, "build_sequences")
 
 
-SHUFFLED = random.Random(3).sample(DAYS * 2, 2 * len(DAYS))
+SHUFFLED = random.Random(3).sample(DAYS, len(DAYS))
 
 
-@pytest.mark.parametrize("order", [DAYS, DAYS[::-1], SHUFFLED], ids=["in order", "in reverse", "shuffled, each twice"])
+@pytest.mark.parametrize("order", [DAYS, [*DAYS[::-1], *SHUFFLED]], ids=["in order", "in reverse, then shuffled"])
 def test_ten_days_in_any_order_give_the_tables_and_the_reads_of_one_backfill(spark, raw, backfill, tmp_path, order):
     saw: dict[date, list[str]] = {}
-    for day in order:
+    for place, day in enumerate(order, start=1):
         # What has not been run has not been delivered yet, but for the catalogue that a run cannot do without.
         for source, one in (("interactions", day), ("catalog", max(other for other in CATALOGUES if other <= day))):
             shutil.copytree(raw / source / str(one), tmp_path / "raw" / source / str(one), dirs_exist_ok=True)
         last = run_day(spark, tmp_path, day)
         if order == DAYS:
             saw[day] = seen(last)
-    for table in TABLES:
-        assert rows(last, table) == rows(backfill, table), table
-        assert rows(last, table)
+        # When all days have been run, and when all have been run again.
+        if place % len(DAYS) == 0:
+            for table in TABLES:
+                assert rows(last, table) == rows(backfill, table), table
+                assert rows(last, table)
     for day, then in saw.items():
         assert seen(run_of(workspace_in(tmp_path, spark, run_date=day))) == then, day
 
