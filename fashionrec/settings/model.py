@@ -31,7 +31,7 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def _place(text: str) -> str:
-    """Return a path or URI whose meaning is plain, a `file:` URI as file:///PATH; raise ValueError otherwise."""
+    """Return a path or URI whose meaning is plain, a URI as Hadoop writes it, for Delta compares texts; raise ValueError otherwise."""
     if not text:
         raise ValueError("empty: write a folder or a URI")
     if not _URI.match(text):
@@ -41,12 +41,11 @@ def _place(text: str) -> str:
         raise ValueError(f"{text!r} is neither a path nor a URI: write scheme://HOST/PATH, or a path that begins with /")
     if re.match("//[^/@]*:[^/]*@", rest):
         raise ValueError(f"a password in a URI of {scheme} would be printed and kept with every run: give it to Spark's own settings")
-    if scheme == "file":
-        host, _, path = rest[2:].partition("/") if rest.startswith("//") else ("", "", rest)
-        if host not in ("", "localhost"):
-            raise ValueError(f"{text!r} names the host {host}: write file:///PATH")
-        return f"file:///{path.lstrip('/')}"
-    return text
+    host, _, path = rest[2:].partition("/") if rest.startswith("//") else ("", "", rest)
+    if scheme == "file" and host not in ("", "localhost"):
+        raise ValueError(f"{text!r} names the host {host}: write file:///PATH")
+    names = [name for name in path.split("/") if name]
+    return "/".join([f"{scheme}://{host}" if host and scheme != "file" else f"{scheme}:", *names])
 
 
 Place = Annotated[str, AfterValidator(_place)]

@@ -10,9 +10,11 @@ from rich.console import Console
 
 from fashionrec.errors import UserError
 from fashionrec.lake.tables import LakeError
+from fashionrec.pipeline.models import ModelRegistry
 from fashionrec.pipeline.registry import STEPS, WEEKLY, select_steps, step_named
 from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.step import Step
+from tests.builders import workspace_in
 from tests.conftest import ROOT, RUN_DATE
 from tests.spark.test_tables import items
 
@@ -111,3 +113,20 @@ def test_steps_are_selected_by_name_in_the_order_of_the_flow():
     assert select_steps(f"{WEEKLY[0].name},{names[0]}", "") == [STEPS[0], WEEKLY[0]]
     with pytest.raises(UserError, match="no step 'bake'"):
         step_named("bake")
+
+
+def test_a_root_that_is_a_file_uri_means_the_same_to_spark_and_to_python(spark, tmp_path):
+    workspace = workspace_in(f"file:{tmp_path}/shop", spark)
+
+    def act(run):
+        run.write("items", items(spark, "a"))
+        folder = run.workspace.models.new_folder("id", run.run_id)
+        (folder / "weights").write_text("w")
+        run.workspace.models.register("id", folder, {}, {}, {}, trained_for=RUN_DATE)
+
+    run_steps(workspace, [step("one", act, writes=("items",))], Console(file=io.StringIO()))
+    assert (tmp_path / "shop" / "lake" / "items" / "_delta_log").is_dir()
+    assert (tmp_path / "shop" / "reports" / str(RUN_DATE) / "quality.html").exists()
+    assert len(list((tmp_path / "shop" / "manifests" / str(RUN_DATE)).iterdir())) == 1
+    assert not list((tmp_path / "shop" / "lake" / "_staging").iterdir())
+    assert ModelRegistry(str(tmp_path / "shop" / "models"), "").challenger("id").folder.is_dir()

@@ -117,9 +117,10 @@ def test_resolved_settings_show_no_password_wherever_it_stands():
 @pytest.mark.parametrize(
     ("root", "lake"),
     [
-        ("file:///data/shop", "file:///data/shop/lake"),
-        ("file:/data/shop/", "file:///data/shop/lake"),
+        ("file:///data/shop", "file:/data/shop/lake"),
+        ("file://localhost/data//shop/", "file:/data/shop/lake"),
         ("hdfs://names/shop", "hdfs://names/shop/lake"),
+        ("hdfs:///shop", "hdfs:/shop/lake"),
         ("s3a://bucket", "s3a://bucket/lake"),
         ("abfss://container@account.dfs.core.windows.net/shop", "abfss://container@account.dfs.core.windows.net/shop/lake"),
         ("/data/shop", "/data/shop/lake"),
