@@ -59,6 +59,7 @@ def reasons(rows):
 
 
 REJECTED = {
+    "nameless": ("bad_user_id", {"user_id": "NULL"}),
     "no_time": ("missing_field", {"event_at": None}),
     "no_action": ("missing_field", {"action": None}),
     "long_query": ("text_too_long", {"action": "search", "query": "red " * 11, "item_id": None}),

@@ -311,7 +311,8 @@ def _unfit(
         faults = {reason: counts[reason] for reason in contract.reasons if counts[reason]}
         if unknown := (strange or {}).get(day, 0):
             faults["unknown_item"] = unknown
-        share, limit = sum(faults.values()) / max(counts.total(), 1), run.settings.ingest.max_quarantine_rate
+        judged_count, limit = counts.total() - counts[interactions.ANONYMOUS], run.settings.ingest.max_quarantine_rate
+        share = sum(faults.values()) / max(judged_count, 1)
         if share > limit:
             told = ", ".join(f"{reason} {count:,}" for reason, count in faults.items())
             fields = (
@@ -319,7 +320,7 @@ def _unfit(
             )
             unfit.setdefault(
                 day,
-                f"{share:.1%} of {counts.total():,} rows rejected, more than ingest.max_quarantine_rate {limit:.1%}: {told}{fields}. The "
+                f"{share:.1%} of {judged_count:,} rows rejected, more than ingest.max_quarantine_rate {limit:.1%}: {told}{fields}. The "
                 "table quarantine holds the rejected rows and their files",
             )
     if not tally.by_day[must][""]:
