@@ -12,9 +12,11 @@ from rich.text import Text
 
 from fashionrec.encoders.text import load_encoder
 from fashionrec.errors import UserError
+from fashionrec.ingest.arrivals import listed, missing_days
 from fashionrec.ingest.pseudonyms import VARIABLE, is_demo_key, load_key
 from fashionrec.lake.session import delta_jars, java_version, spark_session
 from fashionrec.lake.storage import local_path, scratch
+from fashionrec.lake.tables import load_table, table_exists
 from fashionrec.pipeline.workspace import open_session
 from fashionrec.prompts import load_calendar, load_template
 from fashionrec.settings import Settings
@@ -122,6 +124,24 @@ def _storage(settings: Settings) -> str:
     return f"Spark reaches {', '.join(f'paths.{name}' for name in away)}{f', log store {log_store}' if log_store else ''}"
 
 
+def _days(settings: Settings) -> str:
+    table, nothing = settings.table("arrivals"), "nothing was taken in yet"
+    # Where there is no lake, Spark need not start to say so.
+    folder = local_path(table)
+    if folder and not folder.exists():
+        return nothing
+    spark = open_session(settings)
+    if not table_exists(spark, table):
+        return nothing
+    rows = load_table(spark, table).where("source = 'interactions'").select("arrival_date").collect()
+    taken = {row["arrival_date"] for row in rows}
+    if not taken:
+        return nothing
+    if missing := missing_days(taken, until=max(taken), back=settings.ingest.lookback_days):
+        raise UserError(f"interactions: nothing has arrived of {listed(missing)}; deliver it, and the next run takes it in")
+    return f"taken in up to {max(taken)}, with no day missing of the {settings.ingest.lookback_days} before"
+
+
 def _memory(_: Settings) -> str:
     memory = psutil.virtual_memory()
     if memory.available < 6 * 2**30:
@@ -141,6 +161,7 @@ _CHECKS: dict[str, Callable[[Settings], str]] = {
     "template": _templates,
     "user key": _user_key,
     "storage": _storage,
+    "days": _days,
     "disk": _disk,
     "memory": _memory,
 }

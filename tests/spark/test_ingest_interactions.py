@@ -5,6 +5,8 @@ from itertools import chain
 
 import pytest
 
+from fashionrec.commands import doctor
+from fashionrec.errors import UserError
 from fashionrec.ingest.pseudonyms import KeyMissingError
 from fashionrec.pipeline.steps import ingest as ingest_step
 from fashionrec.pipeline.steps.ingest import ingest_interactions
@@ -85,6 +87,9 @@ def test_days_that_the_lake_lacks_are_taken_in_and_those_that_nobody_delivered_a
         "nothing has arrived of 2026-02-22 to 2026-02-24, 2026-02-27 to 2026-02-28; deliver it, and the next run takes it in"
         in run.warnings
     )
+
+    with pytest.raises(UserError, match="nothing has arrived of 2026-02-22 to 2026-02-24, 2026-02-27 to 2026-02-28"):
+        doctor._days(run.settings)
 
 
 def test_the_first_arrival_of_an_event_stays_whatever_day_is_run_first(raw, ingest, days, make_run):
