@@ -64,7 +64,7 @@ def ingest_interactions(run: StepRun) -> None:
     days = {run.run_date, *(day for day in earlier if day not in taken)}
     held: dict[date, str] = {}
     while True:
-        unfit, again = _take_interactions(run, source, sorted(days), taken - days, key)
+        unfit, again = _take_interactions(run, source, sorted(days), taken, key)
         if not unfit and not again:
             break
         # Nothing was written. A day that is not fit holds no first copy of an event; a copy gives way to what arrived before it.
@@ -80,13 +80,13 @@ def ingest_interactions(run: StepRun) -> None:
 
 
 def _take_interactions(
-    run: StepRun, source: Source, days: Sequence[date], others: Collection[date], key: bytes
+    run: StepRun, source: Source, days: Sequence[date], taken: Collection[date], key: bytes
 ) -> tuple[dict[date, str], set[date]]:
     """Write what arrived on some days; or where that cannot stand, write nothing of it and return why.
 
     Returns:
-        The days that are not fit to be taken in, with the reason of each, and those of `others` that have to be taken in again with them,
-        because their copies of events depend on these days.
+        The days that are not fit to be taken in, with the reason of each, and further ones of those `taken` before that have to be taken in
+        again with them, because their copies of events depend on these days.
 
     Raises:
         RawError: the run date is not fit.
@@ -110,9 +110,11 @@ def _take_interactions(
         valid = interactions.valid_interactions(rows)
         known_items = run.read("item_versions").select("item_id").distinct()
         strange = {row["arrival_date"]: row["count"] for row in interactions.unknown_items(valid, known_items).collect()}
-        if unfit := _unfit(run, rows, tally, days, _INTERACTIONS, must=run.run_date, strange=strange):
+        # What was accepted once is not judged again because of another day.
+        new = [day for day in days if day == run.run_date or day not in taken]
+        if unfit := _unfit(run, rows, tally, new, _INTERACTIONS, must=run.run_date, strange=strange):
             return unfit, set()
-        if any(day > days[0] for day in others):
+        if any(day > days[0] for day in set(taken) - set(days)):
             again = interactions.days_to_take_again(valid, published, so_far.where(of_days), lookback_days=options.lookback_days)
             if days_again := {row["arrival_date"] for row in again.collect()}:
                 return {}, days_again
@@ -147,6 +149,8 @@ def ingest_catalog(run: StepRun) -> None:
         tally = _tally(rows, _CATALOG)
         _report(run, raw, tally, _CATALOG)
         unfit = _unfit(run, rows, tally, days, _CATALOG, must=newest)
+        # An empty catalogue came to nothing; it does not say that everything was withdrawn.
+        unfit |= {day: "no item in it" for day in days if not tally.by_day[day][""]}
         run.warnings += [f"the catalogue of {day} was not taken in and will be tried again: {why}" for day, why in sorted(unfit.items())]
         _quarantine(run, rows, days, _CATALOG)
         new = [day for day in days if day not in unfit]
@@ -305,7 +309,7 @@ def _unfit(
     Raises:
         RawError: `must` is one of them.
     """
-    unfit = _broken_files(judged, tally, contract)
+    unfit = {day: why for day, why in _broken_files(judged, tally, contract).items() if day in days}
     for day in days:
         counts = tally.by_day[day]
         faults = {reason: counts[reason] for reason in contract.reasons if counts[reason]}
