@@ -137,18 +137,24 @@ class StepRun:
             page = write_quality(folder, outcome, synthetic=self.workspace.synthetic).name
         require_passed(outcome, self.workspace.path("reports", str(self.run_date), page))
         self.warnings.extend(outcome.warnings)
-        lineage = {
-            **self.lineage,
-            "step": self.step.name,
-            "read": self.versions_read,
-            "scope": scope or {},
-            "profile": outcome.lineage,
-        }
         if changed := tables.changed_days(new, published, spec, replaced):
             rows = staged.where(f.col(spec.day_column).isin(*changed))
-            tables.replace_days(rows, path, spec, changed, scope or {}, lineage)
+            tables.replace_days(rows, path, spec, changed, scope or {}, self._commit(scope, profile=outcome.lineage))
         self.rows_written[table] = self.rows_written.get(table, 0) + outcome.row_count
         return outcome.row_count
+
+    def note(self, table: str, frame: DataFrame, *, days: Sequence[date], scope: Mapping[str, str]) -> None:
+        """Write rows of the run's own bookkeeping, a handful that the driver made: as `write` does, but staged and gated by nobody."""
+        self._declared(table, "writes")
+        self.workspace.holds(table)
+        spec, path = table_spec(table), self.workspace.table(table)
+        published = tables.published_days(self.spark, path, spec, days, scope)
+        if changed := tables.changed_days(tables.digests(frame, spec), published, spec, days):
+            rows = frame.where(f.col(spec.day_column).isin(*changed))
+            tables.replace_days(rows, path, spec, changed, scope, self._commit(scope))
+
+    def _commit(self, scope: Mapping[str, str] | None, **more: object) -> dict[str, object]:
+        return {**self.lineage, "step": self.step.name, "read": self.versions_read, "scope": scope or {}, **more}
 
     def make_build(self, pointer: str, write: Callable[[Path, str | None], Built], *, made_from: Mapping[str, Any]) -> tuple[str, Built]:
         """Make a build of indexes and return its place and what `write` returned (see `index_folders.make_build`)."""

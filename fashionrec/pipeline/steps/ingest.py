@@ -367,7 +367,7 @@ def _note_arrivals(run: StepRun, tally: Tally, days: Collection[date], contract:
         copies = sum(counts[name] for name in contract.copies)
         rows.append((day, contract.name, counts.total(), counts[""], rejected, copies, fingerprint))
     frame = run.spark.createDataFrame(rows, table_spec("arrivals").struct)
-    run.write("arrivals", frame, days=sorted(days), scope={"source": contract.name})
+    run.note("arrivals", frame, days=sorted(days), scope={"source": contract.name})
 
 
 STEPS: tuple[Step, ...] = (
