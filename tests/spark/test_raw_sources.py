@@ -256,7 +256,7 @@ def test_a_query_gives_rows_that_are_judged_and_counted_like_files(make_run, sho
     assert {row.action for row in rows} == {"click", "purchase"}
     (reason,) = {(row.reason, row.file) for row in make_run().read("quarantine").collect()}
     assert reason == ("unknown_action", "ingest.interactions.query")
-    with pytest.raises(RawError, match=r"ingest\.interactions\.query of 2026-03-05: empty day"):
+    with pytest.raises(RawError, match=r"interactions of 2026-03-05: empty day"):
         ingest_interactions(make_run(query, "ingest.lookback_days=0", run_date=date(2026, 3, 5)))
 
 
