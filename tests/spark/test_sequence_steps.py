@@ -53,6 +53,7 @@ def test_a_second_run_gives_the_same_rows_and_sees_nothing_after_its_date(make_r
     figures, before = run_all(make_run())
     assert [len(rows) for rows in before] == [4, 3, 6]
     assert figures == {
+        "results": 7,
         "robot_events": 0,
         "robot_users": 0,
         "searches_without_category": 1,
