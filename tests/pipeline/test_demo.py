@@ -177,7 +177,7 @@ def test_memory_prints_the_nearest_queries_with_their_similarities_and_products(
 
 
 def test_nothing_to_show_is_one_line(spark, tmp_path):
-    with pytest.raises(SystemExit, match=r"^error: query_products: nothing at .*; run the steps first"):
+    with pytest.raises(SystemExit, match=r"^error: query_hits: nothing at .*; run the steps first"):
         fashionrec("memory", "dress", sets=(f"paths.root={tmp_path}",))
 
 
