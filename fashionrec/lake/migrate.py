@@ -9,7 +9,7 @@ from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from fashionrec.lake.spec import TableSpec
-from fashionrec.lake.tables import LakeError, commits_of, delta_table, load_table, sole_writer, sql_name
+from fashionrec.lake.tables import LakeError, commits_of, delta_table, load_table, sole_writer, sql_name, sql_text
 
 _CONSTRAINT = "delta.constraints."
 _REBUILD = "delete the table's folder and run its days again, the oldest first"
@@ -53,7 +53,7 @@ def plan(found: Found, spec: TableSpec, name: str) -> list[Change]:
         changes.append(Change("it is partitioned by {} instead of {}".format(*parts), _REBUILD))
     if found.comment != spec.grain:
         changes.append(
-            Change("its description is another", "replaced", (f"COMMENT ON TABLE {name} IS {_quoted(spec.grain)}",), words_only=True)
+            Change("its description is another", "replaced", (f"COMMENT ON TABLE {name} IS {sql_text(spec.grain)}",), words_only=True)
         )
     return changes + list(_of_properties(found.properties, spec, name))
 
@@ -112,7 +112,7 @@ def _of_columns(found: t.StructType, wanted: t.StructType, name: str, within: tu
     for field in wanted:
         place = (*within, field.name)
         words, column = f"column {'.'.join(place)}", ".".join(f"`{part}`" for part in place)
-        comment = _quoted(field.metadata["comment"])
+        comment = sql_text(field.metadata["comment"])
         if field.name not in fields:
             added = f"ALTER TABLE {name} ADD COLUMNS ({column} {_ddl(field.dataType)} COMMENT {comment} {before})"
             yield (
@@ -163,7 +163,7 @@ def _of_properties(found: Mapping[str, str], spec: TableSpec, name: str) -> Iter
         yield Change(about, "dropped", (f"ALTER TABLE {name} DROP CONSTRAINT `{constraint}`",))
     key = "delta.dataSkippingStatsColumns"
     if found.get(key) != spec.properties[key]:
-        columns = _quoted(spec.properties[key])
+        columns = sql_text(spec.properties[key])
         yield Change("statistics are kept of other columns", "set", (f"ALTER TABLE {name} SET TBLPROPERTIES ('{key}' = {columns})",))
 
 
@@ -179,11 +179,6 @@ def _ddl(kind: t.DataType) -> str:
     if isinstance(kind, t.MapType):
         return f"MAP<{_ddl(kind.keyType)}, {_ddl(kind.valueType)}>"
     if isinstance(kind, t.StructType):
-        fields = (f"`{field.name}`: {_ddl(field.dataType)} COMMENT {_quoted(field.metadata['comment'])}" for field in kind)
+        fields = (f"`{field.name}`: {_ddl(field.dataType)} COMMENT {sql_text(field.metadata['comment'])}" for field in kind)
         return f"STRUCT<{', '.join(fields)}>"
     return str(kind.simpleString())
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

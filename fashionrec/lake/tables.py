@@ -95,14 +95,14 @@ def _create_named(spark: SparkSession, name: str, spec: TableSpec) -> None:
         return
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name.rpartition('.')[0]}")
     partitioned = f"PARTITIONED BY ({', '.join(spec.partitioned_by)})" if spec.partitioned_by else ""
-    listed = ", ".join(f"{_text(key)} = {_text(value)}" for key, value in spec.properties.items())
+    listed = ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in spec.properties.items())
     spark.sql(
-        f"CREATE TABLE IF NOT EXISTS {name} ({spec.struct.toDDL()}) USING delta {partitioned} COMMENT {_text(spec.grain)} "
+        f"CREATE TABLE IF NOT EXISTS {name} ({spec.struct.toDDL()}) USING delta {partitioned} COMMENT {sql_text(spec.grain)} "
         f"TBLPROPERTIES ({listed})"
     )
 
 
-def _text(value: str) -> str:
+def sql_text(value: str) -> str:
     """Return a text as SQL writes it."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -67,7 +67,7 @@ def ingest_interactions(run: StepRun) -> None:
         unfit, again = _take_interactions(run, source, sorted(days), taken, key)
         if not unfit and not again:
             break
-        # Nothing was written. A day that is not fit holds no first copy of an event; a copy gives way to what arrived before it.
+        # Nothing was published. A day that is not fit holds no first copy of an event; a copy gives way to what arrived before it.
         held |= unfit
         if not found.any_day and (gone := again - set(delivered_days(run.spark, source, up_to=max(again, default=run.run_date)).days)):
             raise RawError(f"{listed(gone)}: no such folders any more; bring them back, they hold copies of what arrived before only now")
@@ -82,7 +82,7 @@ def ingest_interactions(run: StepRun) -> None:
 def _take_interactions(
     run: StepRun, source: Source, days: Sequence[date], taken: Collection[date], key: bytes
 ) -> tuple[dict[date, str], set[date]]:
-    """Write what arrived on some days; or where that cannot stand, write nothing of it and return why.
+    """Write what arrived on some days; or where that cannot stand, write the rejected rows only and return why.
 
     Returns:
         The days that are not fit to be taken in, with the reason of each, and further ones of those `taken` before that have to be taken in
@@ -110,6 +110,7 @@ def _take_interactions(
         valid = interactions.valid_interactions(rows)
         known_items = run.read("item_versions").select("item_id").distinct()
         strange = {row["arrival_date"]: row["count"] for row in interactions.unknown_items(valid, known_items).collect()}
+        _quarantine(run, rows, days, _INTERACTIONS)
         # What was accepted once is not judged again because of another day.
         new = [day for day in days if day == run.run_date or day not in taken]
         if unfit := _unfit(run, rows, tally, new, _INTERACTIONS, must=run.run_date, strange=strange):
@@ -124,7 +125,6 @@ def _take_interactions(
             run.warnings.append(
                 f"{unknown:,} clicks and purchases of items that no catalogue has held are kept: one that comes late describes them"
             )
-        _quarantine(run, rows, days, _INTERACTIONS)
         run.write("interactions", valid, days=days)
         _note_arrivals(run, tally, days, _INTERACTIONS, key_fingerprint(key))
     return {}, set()
@@ -148,11 +148,11 @@ def ingest_catalog(run: StepRun) -> None:
     with _judged(source, judged, catalog.verdicts_among, _CATALOG) as rows:
         tally = _tally(rows, _CATALOG)
         _report(run, raw, tally, _CATALOG)
+        _quarantine(run, rows, days, _CATALOG)
         unfit = _unfit(run, rows, tally, days, _CATALOG, must=newest)
         # An empty catalogue came to nothing; it does not say that everything was withdrawn.
         unfit |= {day: "no item in it" for day in days if not tally.by_day[day][""]}
         run.warnings += [f"the catalogue of {day} was not taken in and will be tried again: {why}" for day, why in sorted(unfit.items())]
-        _quarantine(run, rows, days, _CATALOG)
         new = [day for day in days if day not in unfit]
         snapshots = catalog.valid_items(rows).where(f.col("arrival_date").isin(*new))
         run.write("items", snapshots.where(f.col("arrival_date") == f.lit(newest)).drop("arrival_date"))
@@ -300,7 +300,7 @@ def _unfit(
     must: date,
     strange: Mapping[date, int] | None = None,
 ) -> dict[date, str]:
-    """Return the days that are not fit to be taken in, with the reason of each. Their rejected rows are in quarantine already.
+    """Return those of `days` that are not fit to be taken in, with the reason of each; their rejected rows are in quarantine already.
 
     Args:
         must: the day without which there is no run.
@@ -329,8 +329,6 @@ def _unfit(
             )
     if not tally.by_day[must][""]:
         unfit.setdefault(must, "empty day, no valid row in it; deliver it and run again")
-    if unfit:
-        _quarantine(run, judged, days, contract)
     if must in unfit:
         raise RawError(f"{contract.name} of {must}: {unfit[must]}. Nothing was published, the tables are as they were")
     return unfit

@@ -57,7 +57,10 @@ def write_query_products(run: StepRun) -> None:
 
 def _due(run: StepRun) -> tuple[dict[date, str], dict[date, int]]:
     """Return the fingerprint of each week that an example of the run may ask for, and the number of descriptions that begin on each day."""
-    arrivals = run.read("interactions").groupBy("arrival_date").agg(f.count_if(f.col("action") == "search"), f.count("*")).collect()
+    # The evening before the first week is read, too.
+    since = f.lit(_first_day(run) - timedelta(days=1))
+    arrived = run.read("interactions").where(f.col("arrival_date") >= since)
+    arrivals = arrived.groupBy("arrival_date").agg(f.count_if(f.col("action") == "search"), f.count("*")).collect()
     catalogues = {row[0]: row[1] for row in run.read("item_versions").groupBy("arrival_date").count().collect()}
     settings, sequences = run.settings.memory, run.settings.sequences
     due = fingerprints(
