@@ -129,7 +129,7 @@ def _of_columns(found: t.StructType, wanted: t.StructType, name: str, within: tu
                 yield Change(f"the description of {words} is another", "replaced", (described,), words_only=True)
             yield from _of_types(old.dataType, field.dataType, name, place)
         before = f"AFTER `{field.name}`"
-    for left in fields.keys() - set(wanted.names):
+    for left in sorted(fields.keys() - set(wanted.names)):
         yield Change(f"column {'.'.join((*within, left))} is no more in the specification", _REBUILD)
 
 
@@ -158,7 +158,7 @@ def _of_properties(found: Mapping[str, str], spec: TableSpec, name: str) -> Iter
         dropped = (f"ALTER TABLE {name} DROP CONSTRAINT `{constraint}`",) if constraint in kept else ()
         added = f"ALTER TABLE {name} ADD CONSTRAINT `{constraint}` CHECK ({check})"
         yield Change(about, f"{'replaced' if dropped else 'added'}, as all rows keep it", (*dropped, added), constraint=constraint)
-    for constraint in kept.keys() - wanted.keys():
+    for constraint in sorted(kept.keys() - wanted.keys()):
         about = f"constraint {constraint} is no more in the specification"
         yield Change(about, "dropped", (f"ALTER TABLE {name} DROP CONSTRAINT `{constraint}`",))
     key = "delta.dataSkippingStatsColumns"
