@@ -1,5 +1,6 @@
 """Run steps in order, show one line each, and keep the manifest."""
 
+import gc
 import json
 import re
 import secrets
@@ -45,6 +46,10 @@ def run_steps(workspace: Workspace, steps: Sequence[Step], console: Console) -> 
             _write_manifest(workspace, manifest)
             if error:
                 raise error
+            # What a step left in circles of Python objects keeps Spark's plans in the driver's heap, long runs would fill it: by itself
+            # Python looks for them only when a quarter of all its objects is new.
+            del run
+            gc.collect()
     finally:
         shutil.rmtree(storage.scratch(run_id), ignore_errors=True)
         try:

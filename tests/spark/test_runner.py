@@ -1,8 +1,10 @@
 """The runner keeps what a step read, wrote and cost, and a step only touches what it declares."""
 
+import gc
 import io
 import json
 import re
+import weakref
 
 import pytest
 from pyspark.errors import PythonException
@@ -54,6 +56,24 @@ def test_the_manifest_says_versions_rows_seconds_figures_and_warnings(spark, mak
     assert re.fullmatch(r"first   begins at \d\d:\d\d:\d\d UTC", begins)
     assert "items 2; share 0.25" in ends
     assert warning == "  warning: look here"
+
+
+def test_what_a_step_left_in_circles_is_gone_before_the_next_one(make_run):
+    left = []
+
+    def leave(run):
+        frame = run.spark.range(1)
+        frame.itself = frame
+        left.append(weakref.ref(frame))
+
+    def look(run):
+        assert left[0]() is None
+
+    gc.disable()
+    try:
+        run_steps(make_run().workspace, [step("leave", leave), step("look", look)], Console(quiet=True))
+    finally:
+        gc.enable()
 
 
 def test_a_failed_step_ends_the_run_stands_in_the_manifest_and_leaves_no_staged_rows(spark, make_run, tmp_path):

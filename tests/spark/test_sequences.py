@@ -113,6 +113,13 @@ def test_what_one_moment_holds_is_a_search_then_clicks_then_purchases_whatever_t
     assert (words(found), found.target_item_id) == (["s:red", "c:b"], "a")
 
 
+def test_what_one_action_did_in_one_moment_is_in_order_of_arrival_then_of_ids_that_count_up(examples):
+    at, later = "2026-02-01 10:00", {"arrival_date": date(2026, 2, 2)}
+    clicks = click(at, "b", event_id="1", **later), click(at, "c", event_id="e10"), click(at, "d", event_id="e9")
+    (found,) = examples(*clicks, purchase("2026-02-01 10:01", "a"))["test"]
+    assert words(found) == ["c:d", "c:c", "c:b"]
+
+
 @pytest.mark.parametrize(("count", "train", "validation", "test"), [(1, "", "", "b"), (2, "", "b", "c"), (3, "b", "c", "d")])
 def test_the_last_purchase_is_test_the_one_before_validation_earlier_ones_train(examples, count, train, validation, test):
     bought = [purchase(f"2026-02-0{day + 1} 10:00", "abcd"[day]) for day in range(1, count + 1)]
