@@ -1,4 +1,4 @@
-"""From ingestion to the campaign feed with all tables, models, indexes and pages on an HDFS cluster, then with tables by name."""
+"""From ingestion to the campaign feed on an HDFS cluster, with tables by name; its data steps with tables by path, too."""
 
 import io
 import json
@@ -24,8 +24,8 @@ from tests.conftest import RUN_DATE, TINY, compiled_plans
 from tools.delta_jars import minicluster_jar
 
 SMALL = (*TINY, "embeddings.dim=16", "embeddings.core.epochs=1", "spark.shuffle_partitions=2")
-TRAINING = "train_llm,train_embeddings,train_fusion,promote_release"
 REPORTING = "analyze_characteristics,evaluate,monitor"
+NAMED = "lake.catalog=spark_catalog.elsewhere"
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,7 @@ def shop(spark, hdfs, tmp_path_factory):
     path = jvm.org.apache.hadoop.fs.Path(root)
     path.getFileSystem(spark._jsc.hadoopConfiguration()).copyFromLocalFile(jvm.org.apache.hadoop.fs.Path(f"file://{raw}"), path)
     shutil.rmtree(raw)
+    spark.sql(f"CREATE SCHEMA elsewhere LOCATION '{workspace().path('lake')}_named'")
     models = workspace().models
     made = models.new_folder("llm", "first")
     (made / "weights").write_text("none")
@@ -91,9 +92,10 @@ def shop(spark, hdfs, tmp_path_factory):
         patch.chdir(folder)
         for module in (llm, fusion):
             patch.setattr(module, "answered_by", answered_by)
-        workspace.run = lambda opened, skip: run_steps(opened, select_steps("", skip), Console(file=io.StringIO()))
-        workspace.manifest = workspace.run(workspace(), f"train_llm,{REPORTING}")
+        workspace.run = lambda opened, only, skip="": run_steps(opened, select_steps(only, skip), Console(file=io.StringIO()))
+        workspace.manifest = workspace.run(workspace(NAMED), "", f"train_llm,{REPORTING}")
         yield workspace
+    spark.sql("DROP SCHEMA elsewhere CASCADE")
     assert [path.name for path in folder.iterdir()] == ["mlflow.db"], "nothing was written beside the cluster"
 
 
@@ -103,8 +105,14 @@ def listed(spark, place):
 
 
 def test_the_feed_is_made_and_everything_lies_on_the_cluster(spark, shop):
-    workspace, manifest = shop(), shop.manifest
+    workspace, manifest = shop(NAMED), shop.manifest
     assert workspace.read("campaign_feed").count() > 10
+    assert {row.tableName for row in spark.sql("SHOW TABLES IN elsewhere").collect()} >= {
+        "interactions",
+        "recommendations",
+        "campaign_feed",
+    }
+    assert "campaign_feed" in listed(spark, f"{workspace.path('lake')}_named")
     kept = storage.read_text(workspace.session, workspace.path("manifests", str(RUN_DATE), f"{manifest['run_id']}.json"))
     assert json.loads(kept)["steps"] == manifest["steps"]
     pages = listed(spark, workspace.path("reports", str(RUN_DATE)))
@@ -117,12 +125,9 @@ def test_the_feed_is_made_and_everything_lies_on_the_cluster(spark, shop):
     assert not storage.scratch(manifest["run_id"]).exists()
 
 
-def test_the_same_day_by_name_has_the_same_feed(spark, shop):
-    named = shop("lake.catalog=spark_catalog.elsewhere")
-    spark.sql(f"CREATE SCHEMA elsewhere LOCATION '{named.path('lake')}_named'")
-    try:
-        shop.run(named, f"{TRAINING},{REPORTING}")
-        rows = [{tuple(map(str, row)) for row in one.read("campaign_feed").collect()} for one in (shop(), named)]
-        assert rows[0] == rows[1]
-    finally:
-        spark.sql("DROP SCHEMA elsewhere CASCADE")
+def test_the_same_day_by_path_has_the_same_sequences(shop):
+    pathed = shop()
+    shop.run(pathed, "ingest_catalog,ingest_interactions,build_sequences")
+    rows = [sorted(map(str, one.read("sequences").collect())) for one in (shop(NAMED), pathed)]
+    assert rows[0] == rows[1]
+    assert rows[0]
