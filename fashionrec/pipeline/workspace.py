@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,6 +29,8 @@ class Workspace:
     settings: Settings
     run_date: date
     spark: SparkSession
+    # Tables that are there and as they are specified; nobody changes that during a run.
+    _current: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @cached_property
     def models(self) -> ModelRegistry:
@@ -81,10 +83,10 @@ class Workspace:
     def holds(self, table: str) -> bool:
         """Return whether a table is there; raise LakeError where it was made from another specification than that of now."""
         path = self.table(table)
-        there = tables.table_exists(self.spark, path)
-        if there:
+        if table not in self._current and tables.table_exists(self.spark, path):
             require_current(self.spark, path, table_spec(table))
-        return there
+            self._current.add(table)
+        return table in self._current
 
     def read(self, table: str) -> DataFrame:
         """Return a table as a run of the date may see it (see `lake.tables.read_table`)."""

@@ -147,6 +147,24 @@ def test_the_limit_is_each_days_own_and_an_earlier_day_that_breaks_it_waits(raw,
     assert [len(ids) for ids in days().values()] == [100, 100, 100, 80, 100]
 
 
+def test_an_earlier_day_that_came_in_part_waits_for_the_rest(raw, ingest, days):
+    def some(day, count):
+        return deliver(raw, day, *(raw_event(f"{day} {n}", user_id=str(n), event_at=at(day)) for n in range(count)))
+
+    some(before(2), 10)
+    ingest(run_date=before(2))
+    some(YESTERDAY, 4)
+    some(RUN_DATE, 10)
+    why = (
+        "4 valid rows, fewer than 50% of the median good day's 10; deliver the rest, or take it as it is with --set quality.min_rows_rate=0"
+    )
+    assert f"what arrived on 2026-02-28 was not taken in and will be tried again: {why}" in ingest().warnings
+    assert [len(ids) for ids in days().values()] == [10, 10]
+    some(YESTERDAY, 5)
+    ingest()
+    assert [len(ids) for ids in days().values()] == [10, 5, 10]
+
+
 def test_too_many_rejected_rows_are_shown_in_quarantine_and_leave_the_table_as_it_was(raw, ingest, days, make_run):
     deliver(raw, RUN_DATE, *(raw_event(str(number), user_id=str(number)) for number in range(9)), "{")
     with pytest.raises(RawError, match=r"10\.0% of 10 rows rejected, more than ingest.max_quarantine_rate 5\.0%: malformed 1\."):

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
+from statistics import median
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
@@ -16,6 +17,7 @@ from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.ingest.versions import DESCRIPTION, item_versions, listed_on, touched_days
 from fashionrec.lake.spec import table_spec
 from fashionrec.pipeline.step import Step, StepRun
+from fashionrec.settings.model import Quality
 from fashionrec.sources.columns import RawError, common_faults
 from fashionrec.sources.files import Folder
 from fashionrec.sources.folders import as_path, shown
@@ -74,13 +76,13 @@ def ingest_interactions(run: StepRun) -> None:
         days = (days | again) - held.keys()
     run.warnings += [f"what arrived on {day} was not taken in and will be tried again: {why}" for day, why in sorted(held.items())]
     run.figures |= {"days_taken": len(days), "days_held_back": len(held)}
-    if missing := missing_days(taken | days, until=run.run_date, back=options.lookback_days):
+    if missing := missing_days(taken.keys() | days, until=run.run_date, back=options.lookback_days):
         run.figures["days_missing"] = len(missing)
         run.warnings.append(f"nothing has arrived of {listed(missing)}; deliver it, and the next run takes it in")
 
 
 def _take_interactions(
-    run: StepRun, source: Source, days: Sequence[date], taken: Collection[date], key: bytes
+    run: StepRun, source: Source, days: Sequence[date], taken: Mapping[date, int], key: bytes
 ) -> tuple[dict[date, str], set[date]]:
     """Write what arrived on some days; or where that cannot stand, write the rejected rows only and return why.
 
@@ -113,7 +115,7 @@ def _take_interactions(
         _quarantine(run, rows, days, _INTERACTIONS)
         # What was accepted once is not judged again because of another day.
         new = [day for day in days if day == run.run_date or day not in taken]
-        if unfit := _unfit(run, rows, tally, new, _INTERACTIONS, must=run.run_date, strange=strange):
+        if unfit := _unfit(run, rows, tally, new, _INTERACTIONS, must=run.run_date, taken=taken, strange=strange):
             return unfit, set()
         if any(day > days[0] for day in set(taken) - set(days)):
             again = interactions.days_to_take_again(valid, published, so_far.where(of_days), lookback_days=options.lookback_days)
@@ -149,7 +151,7 @@ def ingest_catalog(run: StepRun) -> None:
         tally = _tally(rows, _CATALOG)
         _report(run, raw, tally, _CATALOG)
         _quarantine(run, rows, days, _CATALOG)
-        unfit = _unfit(run, rows, tally, days, _CATALOG, must=newest)
+        unfit = _unfit(run, rows, tally, days, _CATALOG, must=newest, taken=taken)
         # An empty catalogue came to nothing; it does not say that everything was withdrawn.
         unfit |= {day: "no item in it" for day in days if not tally.by_day[day][""]}
         run.warnings += [f"the catalogue of {day} was not taken in and will be tried again: {why}" for day, why in sorted(unfit.items())]
@@ -204,16 +206,17 @@ def _key(run: StepRun) -> bytes:
     return key
 
 
-def _taken(run: StepRun, contract: _Contract, fingerprint: str | None = None) -> set[date]:
-    """Return the days that the lake holds; raise KeyMissingError where they were taken in with another key."""
-    rows = run.so_far("arrivals").where(f.col("source") == contract.name).select("arrival_date", "key_fingerprint").collect()
+def _taken(run: StepRun, contract: _Contract, fingerprint: str | None = None) -> dict[date, int]:
+    """Return the days that the lake holds with their valid rows; raise KeyMissingError where they were taken in with another key."""
+    held = run.so_far("arrivals").where(f.col("source") == contract.name)
+    rows = held.select("arrival_date", "valid_count", "key_fingerprint").collect()
     strange = [row["arrival_date"] for row in rows if row["key_fingerprint"] != fingerprint]
     if strange:
         raise KeyMissingError(
             f"interactions: what arrived on {min(strange)} has pseudonyms of another key, with this one every shopper would be somebody "
             "else; set ingest.user_key_file to the key of those days, or begin with an empty lake"
         )
-    return {row["arrival_date"] for row in rows}
+    return {row["arrival_date"]: row["valid_count"] for row in rows}
 
 
 @contextmanager
@@ -298,12 +301,14 @@ def _unfit(
     contract: _Contract,
     *,
     must: date,
+    taken: Mapping[date, int],
     strange: Mapping[date, int] | None = None,
 ) -> dict[date, str]:
     """Return those of `days` that are not fit to be taken in, with the reason of each; their rejected rows are in quarantine already.
 
     Args:
-        must: the day without which there is no run.
+        must: the day without which there is no run; the gate of its table looks at how many rows it has.
+        taken: valid rows of the days that were taken in before.
         strange: clicks and purchases of items that no catalogue has held, by day; they count against the day like rejected rows.
 
     Raises:
@@ -311,6 +316,10 @@ def _unfit(
     """
     unfit = {day: why for day, why in _broken_files(judged, tally, contract).items() if day in days}
     for day in days:
+        if day != must and (
+            few := _too_few(tally.by_day[day][""], [taken[one] for one in sorted(taken) if one < day], run.settings.quality)
+        ):
+            unfit.setdefault(day, few)
         counts = tally.by_day[day]
         faults = {reason: counts[reason] for reason in contract.reasons if counts[reason]}
         if unknown := (strange or {}).get(day, 0):
@@ -332,6 +341,15 @@ def _unfit(
     if must in unfit:
         raise RawError(f"{contract.name} of {must}: {unfit[must]}. Nothing was published, the tables are as they were")
     return unfit
+
+
+def _too_few(count: int, before: Sequence[int], limits: Quality) -> str:
+    """Return why a day's valid rows are too few beside those of the days before it, "" where they are not."""
+    usual = round(median(before[-limits.good_days :])) if before else 0
+    if count >= limits.min_rows_rate * usual:
+        return ""
+    shown = f"{count:,} valid rows, fewer than {limits.min_rows_rate:.0%} of the median good day's {usual:,}"
+    return f"{shown}; deliver the rest, or take it as it is with --set quality.min_rows_rate=0"
 
 
 def _broken_files(judged: DataFrame, tally: Tally, contract: _Contract) -> dict[date, str]:
