@@ -20,7 +20,7 @@ from fashionrec.pipeline.workspace import Workspace
 from fashionrec.sequences import as_of_today
 from fashionrec.settings.model import Sequences
 
-_EVENT = ("event_id", "user_id", "event_at", "arrival_date", "action", "query", "item_id", "position")
+_EVENT = ("event_id", "user_id", "event_at", "arrival_date", "arrival_number", "action", "query", "item_id", "position")
 _PARTS = 8
 _TABLES = ("interactions", "item_versions", "items")
 _STEP = ("action", "event_at", "session_id", "query", "item_id", "position", "title", "brand", "colour", "size", "price", "attributes")
@@ -67,8 +67,8 @@ WITH described AS (
     SELECT v.* REPLACE (coalesce(p.category, v.category) AS category), p.price
     FROM '{source}/item_versions/*.parquet' v LEFT JOIN '{source}/items/*.parquet' p USING (item_id)
 ), joined AS (
-    SELECT e.event_id, e.arrival_date, e.user_id, e.event_at, epoch_us(e.event_at) AS us, e.action, e.query, e.item_id, e.position,
-        i.category AS item_category, i.item_id IS NOT NULL AS is_known, {described}
+    SELECT e.event_id, e.arrival_date, e.arrival_number, e.user_id, e.event_at, epoch_us(e.event_at) AS us, e.action, e.query,
+        e.item_id, e.position, i.category AS item_category, i.item_id IS NOT NULL AS is_known, {described}
     FROM '{source}/interactions/*.parquet' e LEFT JOIN described i
         ON coalesce(e.item_id, e.results[1]) = i.item_id AND e.event_date >= i.describes_from AND e.event_date < i.describes_to
 ), timed AS (
@@ -160,7 +160,7 @@ def by_polars(settings: Sequences, run_date: str, source: Path, target: Path) ->
     events = interactions.select(*_EVENT, "number").with_columns(
         pl.col("user_id").cast(pl.Categorical), pl.col("action").cast(pl.Enum(["search", "click", "purchase"]))
     )
-    order = ("user_id", "event_at", "action", "arrival_date", pl.col("event_id").str.len_chars(), "event_id")
+    order = ("user_id", "event_at", "action", "arrival_date", "arrival_number", "event_id")
     joined = events.join(known, on="number", how="left").drop("number").sort(*order)
     too_fast = (us - us.shift(settings.max_events_per_minute).over("user_id") < 60_000_000) | (
         us - us.shift(settings.max_events_per_day).over("user_id") < 86_400_000_000

@@ -35,7 +35,8 @@ REASONS = (
 DUPLICATE, NEAR_DUPLICATE, CONFLICT, ANONYMOUS = "duplicate", "near_duplicate", "conflicting_id", "anonymous"
 # What is counted among the valid rows: values left out because they do not belong to the row's action, and paid placements.
 MARKS = ("misplaced", "sponsored")
-COLUMNS = tuple(table_spec("interactions").struct.names)
+# What a row says by itself; beside it the table has the row's place.
+COLUMNS = tuple(name for name in table_spec("interactions").struct.names if name != "arrival_number")
 _RAW_COLUMNS = (*(name for name in COLUMNS if name not in ("event_date", "arrival_date")), "sponsored_results")
 # More than any page of a shop shows: a crawler's, or a whole catalogue.
 MOST_RESULTS = 1000
@@ -178,9 +179,22 @@ def _narrow() -> tuple[Column, ...]:
     )
 
 
-def valid_interactions(judged: DataFrame) -> DataFrame:
-    """Return the rows of the table `interactions`, laid out so that each day is written as one file unless it is large."""
-    return judged.where(f.col("reason").isNull()).select(*COLUMNS).hint("rebalance", "arrival_date")
+def valid_interactions(judged: DataFrame, first_numbers: DataFrame) -> DataFrame:
+    """Return the rows of the table `interactions`, laid out so that each day is written as one file unless it is large.
+
+    Args:
+        judged: rows of `judge_interactions` with all verdicts.
+        first_numbers: (file, part, first_row, first_number), see `arrivals.first_numbers`; a handful.
+    """
+    valid = judged.where(f.col("reason").isNull()).withColumn("part", part_of("row"))
+    placed = valid.join(f.broadcast(first_numbers), ["file", "part"], "left")
+    number = f.col("row") - f.col("first_row") + f.col("first_number")
+    return placed.select(*COLUMNS, number.alias("arrival_number")).hint("rebalance", "arrival_date")
+
+
+def part_of(row: str) -> Column:
+    """Return which part of the files a row was read in: a task's rows are numbered on from its number times 2**33."""
+    return f.shiftright(row, 33)
 
 
 def _reason(is_search: Column, lookback_days: int, max_text_length: int) -> Column:

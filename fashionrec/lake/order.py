@@ -3,13 +3,13 @@
 from pyspark.sql import Column
 from pyspark.sql import functions as f
 
-# Many logs tell no more than the second: what leads to the other comes first, then what arrived first. Of what arrived on one day no line's
-# place is kept: the ID decides, a shorter one first, as where IDs count up (e9 before e10).
+# Many logs tell no more than the second: what leads to the other comes first, then what arrived first. Last the ID, so that the
+# order is always the same.
 EVENT_ORDER = (
     "event_at",
     "CASE action WHEN 'search' THEN 0 WHEN 'click' THEN 1 ELSE 2 END",
     "arrival_date",
-    "length(event_id)",
+    "arrival_number",
     "event_id",
 )
 

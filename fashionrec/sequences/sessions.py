@@ -11,7 +11,18 @@ from fashionrec.lake.order import EVENT_ORDER, event_order
 
 # What an action shows of its item, from the version of its day; price and category are those of the run date.
 ITEM_COLUMNS = ("title", "brand", "colour", "size", "price", "attributes")
-_EVENT_COLUMNS = ("event_id", "user_id", "event_at", "arrival_date", "action", "query", "item_id", "position", "marketplace")
+_EVENT_COLUMNS = (
+    "event_id",
+    "user_id",
+    "event_at",
+    "arrival_date",
+    "arrival_number",
+    "action",
+    "query",
+    "item_id",
+    "position",
+    "marketplace",
+)
 _MINUTE, _DAY = 60, 24 * 60 * 60
 
 

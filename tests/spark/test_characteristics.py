@@ -38,12 +38,12 @@ def versions(spark, *rows):
 def events(spark, *rows):
     """Return events as the sequence stage attributes them: each row names its category, and item events their item's attributes."""
     schema = (
-        "event_id string, user_id string, event_at timestamp, arrival_date date, action string, query string, category string, "
-        "item struct<attributes: map<string, string>>"
+        "event_id string, user_id string, event_at timestamp, arrival_date date, arrival_number long, action string, query string, "
+        "category string, item struct<attributes: map<string, string>>"
     )
     made = [
         (
-            *(row["event_id"], row["user_id"], row["event_at"], row["event_date"], row["action"]),
+            *(row["event_id"], row["user_id"], row["event_at"], row["event_date"], None, row["action"]),
             *(row.get("query"), row["category"], (row.get("attributes"),)),
         )
         for row in rows

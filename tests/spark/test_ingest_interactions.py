@@ -165,6 +165,22 @@ def test_an_earlier_day_that_came_in_part_waits_for_the_rest(raw, ingest, days):
     assert [len(ids) for ids in days().values()] == [10, 5, 10]
 
 
+def test_rows_are_numbered_as_they_arrived_however_many_tasks_read_them(raw, ingest, make_run, spark):
+    names = [f"e{number}" for number in range(30, 0, -1)]
+    events = [raw_event(name, user_id=name) for name in names]
+    deliver(raw, RUN_DATE, *events[:20], name="07.jsonl")
+    deliver(raw, RUN_DATE, *events[20:25], "{", *events[25:], name="08.jsonl")
+    deliver(raw, YESTERDAY, raw_event("before", event_at=at(YESTERDAY)))
+    expected = {**{name: number + (number > 25) for number, name in enumerate(names, start=1)}, "before": 1}
+    for size in ("600b", "128m"):
+        spark.conf.set("spark.sql.files.maxPartitionBytes", size)
+        try:
+            ingest()
+        finally:
+            spark.conf.unset("spark.sql.files.maxPartitionBytes")
+        assert {row.event_id: row.arrival_number for row in make_run().read("interactions").collect()} == expected
+
+
 def test_too_many_rejected_rows_are_shown_in_quarantine_and_leave_the_table_as_it_was(raw, ingest, days, make_run):
     deliver(raw, RUN_DATE, *(raw_event(str(number), user_id=str(number)) for number in range(9)), "{")
     with pytest.raises(RawError, match=r"10\.0% of 10 rows rejected, more than ingest.max_quarantine_rate 5\.0%: malformed 1\."):

@@ -232,7 +232,7 @@ def test_bytes_that_are_no_utf_8_go_to_quarantine_and_a_mark_at_the_start_is_no_
     assert len(rows) >= 3
 
 
-def test_times_with_any_offset_become_utc(tmp_path, judge):
+def test_times_with_any_offset_become_utc(spark, tmp_path, judge):
     deliver(
         tmp_path,
         RUN_DATE,
@@ -240,7 +240,8 @@ def test_times_with_any_offset_become_utc(tmp_path, judge):
         raw_event("west", event_at="2026-02-28T20:00:00-0500"),
         raw_event("fraction", event_at="2026-03-01T23:59:59.999Z"),
     )
-    rows = valid_interactions(judge()).orderBy("event_id").collect()
+    nowhere = spark.createDataFrame([], "file string, part long, first_row long, first_number long")
+    rows = valid_interactions(judge(), nowhere).orderBy("event_id").collect()
     assert [row.event_date for row in rows] == [date(2026, 2, 28), date(2026, 3, 1), date(2026, 3, 1)]
 
 

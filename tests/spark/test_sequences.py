@@ -113,9 +113,13 @@ def test_what_one_moment_holds_is_a_search_then_clicks_then_purchases_whatever_t
     assert (words(found), found.target_item_id) == (["s:red", "c:b"], "a")
 
 
-def test_what_one_action_did_in_one_moment_is_in_order_of_arrival_then_of_ids_that_count_up(examples):
+def test_what_one_action_did_in_one_moment_is_in_order_of_arrival(examples):
     at, later = "2026-02-01 10:00", {"arrival_date": date(2026, 2, 2)}
-    clicks = click(at, "b", event_id="1", **later), click(at, "c", event_id="e10"), click(at, "d", event_id="e9")
+    clicks = (
+        click(at, "b", event_id="1", arrival_number=1, **later),
+        click(at, "c", event_id="e10", arrival_number=10),
+        click(at, "d", event_id="e9", arrival_number=9),
+    )
     (found,) = examples(*clicks, purchase("2026-02-01 10:01", "a"))["test"]
     assert words(found) == ["c:d", "c:c", "c:b"]
 

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.ingest import catalog, interactions
-from fashionrec.ingest.arrivals import listed, missing_days
+from fashionrec.ingest.arrivals import Extent, Part, first_numbers, listed, missing_days
 from fashionrec.ingest.pseudonyms import KeyMissingError, is_demo_key, key_fingerprint, load_key
 from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.ingest.versions import DESCRIPTION, item_versions, listed_on, touched_days
@@ -109,7 +109,10 @@ def _take_interactions(
 
     with _judged(source, judged, verdicts_among, _INTERACTIONS) as rows:
         tally = _tally(rows, _INTERACTIONS)
-        valid = interactions.valid_interactions(rows)
+        # A query's rows come in no order.
+        numbers = first_numbers(tally.parts) if isinstance(source, Folder) else []
+        numbered = run.spark.createDataFrame(numbers, "file string, part long, first_row long, first_number long")
+        valid = interactions.valid_interactions(rows, numbered)
         known_items = run.read("item_versions").select("item_id").distinct()
         strange = {row["arrival_date"]: row["count"] for row in interactions.unknown_items(valid, known_items).collect()}
         _quarantine(run, rows, days, _INTERACTIONS)
@@ -237,11 +240,12 @@ def _judged(
 
 
 class Tally(NamedTuple):
-    """How many rows got which verdict ("" for valid), in all, by day and by the day's file; what else was seen."""
+    """How many rows got which verdict ("" for valid), in all, by day and by the day's file; where they stood; what else was seen."""
 
     verdicts: Counter[str]
     by_day: Mapping[date, Counter[str]]
     by_file: Mapping[tuple[date, str], Counter[str]]
+    parts: Mapping[Part, Extent]
     marks: Mapping[str, int]
     unknown_fields: Collection[str]
 
@@ -250,9 +254,10 @@ def _tally(judged: DataFrame, contract: _Contract) -> Tally:
     """Count the verdicts; what comes to the driver grows with the files, not with the rows."""
     is_valid = f.col("reason").isNull()
     found = (
-        judged.groupBy(f.coalesce("reason", f.lit("")).alias("verdict"), "file", "arrival_date")
+        judged.groupBy(f.coalesce("reason", f.lit("")).alias("verdict"), "file", "arrival_date", interactions.part_of("row").alias("part"))
         .agg(
             f.count(f.lit(1)).alias("rows"),
+            f.min("row").alias("first_row"),
             *(f.count_if(is_valid & f.col(mark)).alias(mark) for mark in contract.marks),
             # Enough names to find the cause; a producer that puts values into names must not fill the driver.
             f.slice(f.array_sort(f.flatten(f.collect_set("unknown"))), 1, 20).alias("unknown"),
@@ -262,11 +267,15 @@ def _tally(judged: DataFrame, contract: _Contract) -> Tally:
     verdicts: Counter[str] = Counter()
     by_day: defaultdict[date, Counter[str]] = defaultdict(Counter)
     by_file: defaultdict[tuple[date, str], Counter[str]] = defaultdict(Counter)
+    parts: dict[Part, Extent] = {}
     for group in found:
+        part = Part(group["arrival_date"], group["file"], group["part"])
+        first_row, rows = parts.get(part, (group["first_row"], 0))
+        parts[part] = Extent(min(first_row, group["first_row"]), rows + group["rows"])
         for counts in (verdicts, by_day[group["arrival_date"]], by_file[group["arrival_date"], group["file"]]):
             counts[group["verdict"]] += group["rows"]
     marks = {mark: sum(group[mark] for group in found) for mark in contract.marks}
-    return Tally(verdicts, by_day, by_file, marks, {name for group in found for name in group["unknown"]})
+    return Tally(verdicts, by_day, by_file, parts, marks, {name for group in found for name in group["unknown"]})
 
 
 def _report(run: StepRun, raw: RawRows, tally: Tally, contract: _Contract) -> None:
