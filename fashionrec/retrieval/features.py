@@ -19,8 +19,6 @@ _WINDOWS = (7, 28, 90)
 _FAR = 60  # days on sale after which it does not matter how long
 # Purchases' worth of no repeats that every family begins with.
 _REPEATS, _REPEATS_OF = 1, 20
-# Days in which attributes sell, and purchases' worth of the shelf's shares that every attribute begins with.
-_SEASON, _SHELF = 28, 20.0
 
 
 def features(asked: Asked, candidates: Candidates, attributes: Sequence[str]) -> tuple[list[str], list[str], Floats]:
@@ -33,7 +31,7 @@ def features(asked: Asked, candidates: Candidates, attributes: Sequence[str]) ->
     """
     parts = (_places(candidates), _nearness(asked, candidates), _bought(asked, candidates), _sells(asked, candidates))
     every = [feature for part in parts for feature in part]
-    every += [*_shopper(asked, candidates), *_tastes(asked, candidates, attributes), *_demand(asked, candidates, attributes)]
+    every += [*_shopper(asked, candidates), *_tastes(asked, candidates, attributes)]
     values = np.stack([values for _, _, values in every], axis=1).astype(np.float32)
     return [name for name, _, _ in every], [source for _, source, _ in every], values
 
@@ -163,21 +161,3 @@ def _tastes(asked: Asked, candidates: Candidates, attributes: Sequence[str]) -> 
     index, requests = asked.index, asked.requests
     for name, touches, values in zip(attributes, touches_of(index, requests), index.tastes.T, strict=True):
         yield f"taste, {name}", "taste", lifts(touches, candidates.of, values[candidates.rows], requests=requests.size)
-
-
-def _demand(asked: Asked, candidates: Candidates, attributes: Sequence[str]) -> Iterator[Feature]:
-    """How much better than its share of the shelf each attribute's value sold of late: what an item that hardly sold yet may sell."""
-    index, as_of, rows = asked.index, asked.requests.as_of, candidates.rows
-    demand = np.zeros((len(attributes), len(rows)), np.float32)
-    for day in np.unique(as_of):
-        asking = np.flatnonzero(as_of == day)
-        at = np.flatnonzero(as_of[candidates.of] == day)
-        sold, shelf = asked.sold(int(day), _SEASON), asked.allowed.on_sale(asking[0]).astype(np.float32)
-        for number, values in enumerate(index.tastes.T):
-            known = values > 0
-            sales, shown = (np.bincount(values, weights=part * known) for part in (sold, shelf))
-            share = np.maximum(shown, 0.5) / max(shown.sum(), 1)
-            lift = np.log((sales + _SHELF * share) / ((sales.sum() + _SHELF) * share))
-            demand[number, at] = np.where(known[rows[at]], lift[values[rows[at]]], 0)
-    for name, values in zip(attributes, demand, strict=True):
-        yield f"demand, {name}", "popularity_28", values

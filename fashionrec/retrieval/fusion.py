@@ -21,7 +21,7 @@ from fashionrec.retrieval.requests import STATES
 SERVED, FUSION, WITHOUT_LLM, MIXUP = "fashionrec", "fusion", "without_llm", "mixup"
 # What a row's own list is filled up with.
 FILL = "popularity_28"
-_COMMON_SHRINKAGE, _CATEGORY_SHRINKAGE, _STATE_SHRINKAGE = 100.0, 300.0, 30.0
+_COMMON_SHRINKAGE, _CATEGORY_SHRINKAGE, _STATE_SHRINKAGE = 100.0, 300.0, 100.0
 _HEADS = (0, 1, 2, 3, 5, 10)
 _K = 10
 # Lists with their target among the candidates, fewer than which nothing is learnt.

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _QUERIES = 3  # newest different searches whose remembered products count
-# What a path can say: everything, nothing of the purchase's own day, or nothing at all.
-STATES = ("in_session", "overnight", "empty")
+# What a path can say: everything; nothing of the purchase's own day, of somebody who was looking for something just before it or of anybody
+# else; or nothing at all.
+STATES = ("in_session", "looking", "overnight", "empty")
+_LOOKING = 3  # days up to the evening in which a click is newest
 _ELSEWHERE = 30  # newest clicks and purchases in other categories that tell of tastes
 COLUMNS = (
     *("example_id", "user_id", "category", "horizon", "as_of"),
@@ -139,16 +141,25 @@ def read_requests(batch: "pa.RecordBatch", index: CategoryIndex) -> Requests:
     starts = np.concatenate([[0], np.cumsum(np.bincount(touched_of, minlength=batch.num_rows))])
     log_prob = batch["log_prob"].to_numpy(zero_copy_only=False).astype(np.float32)
     newest = [(of_one or [None])[0] for of_one in queries.to_pylist()]
-    is_cut = pc.equal(batch["horizon"], "overnight").to_numpy(zero_copy_only=False).astype(np.int64)
+    days = np.maximum(as_of[touched_of] - steps.field("day").to_numpy(zero_copy_only=False).astype(np.int64), 0)
+    bought = steps.field("bought").to_numpy(zero_copy_only=False).astype(bool)
+    is_looking = np.zeros(batch.num_rows, bool)
+    newest_touch = touched_place == 0
+    is_looking[touched_of[newest_touch]] = (~bought & (days < _LOOKING))[newest_touch]
+    is_cut = pc.equal(batch["horizon"], "overnight").to_numpy(zero_copy_only=False)
     known = (np.diff(starts) > 0) | np.array([query is not None for query in newest], bool)
     return Requests(
         as_of=as_of,
-        states=np.where(known, is_cut, STATES.index("empty")),
+        states=np.select(
+            [~known, ~is_cut, is_looking],
+            [STATES.index(name) for name in ("empty", "in_session", "looking")],
+            STATES.index("overnight"),
+        ),
         touched_of=touched_of,
         touched=index.rows_of(names),
         touched_place=touched_place,
-        touched_days=np.maximum(as_of[touched_of] - steps.field("day").to_numpy(zero_copy_only=False).astype(np.int64), 0),
-        bought=steps.field("bought").to_numpy(zero_copy_only=False).astype(bool),
+        touched_days=days,
+        bought=bought,
         elsewhere_of=elsewhere_of,
         elsewhere=index.taste_numbers(batch["elsewhere"].flatten().flatten().to_pylist()),
         sessions=[names[start:end][::-1] for start, end in pairwise(starts)],

@@ -21,6 +21,8 @@ from fashionrec.sources.world.shop import make_world
 from tests.builders import run_of, workspace_in
 from tests.conftest import RUN_DATE
 
+pytestmark = pytest.mark.usefixtures("ungated")
+
 DAYS = [RUN_DATE - timedelta(days=back) for back in range(9, -1, -1)]
 # Every other day a catalogue; on the days between, the one of before serves.
 CATALOGUES = DAYS[::3]
@@ -111,7 +113,7 @@ def seen(run: StepRun) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def backfill(spark, raw, tmp_path_factory) -> StepRun:
+def backfill(spark, raw, tmp_path_factory, ungated) -> StepRun:
     root = tmp_path_factory.mktemp("backfill")
     shutil.copytree(raw, root / "raw")
     return run_day(spark, root, RUN_DATE, *INGEST, "build_sequences")

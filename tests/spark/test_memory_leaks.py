@@ -13,6 +13,8 @@ from tests.builders import click, purchase, put, run_of, search
 from tests.conftest import RUN_DATE
 from tests.spark.test_sequence_steps import given
 
+pytestmark = pytest.mark.usefixtures("ungated")
+
 STEPS = [*sequences.STEPS, *memory.STEPS, *prompts.STEPS]
 # Each day has a memory of its own, so that one day too many would be seen.
 DAILY = "memory.as_of_every_days=1"

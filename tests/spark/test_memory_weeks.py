@@ -9,6 +9,8 @@ from tests.builders import click, item, put_versions, search
 from tests.conftest import RUN_DATE
 from tests.spark.test_sequence_steps import given
 
+pytestmark = pytest.mark.usefixtures("ungated")
+
 DAYS = [RUN_DATE - timedelta(days=back) for back in range(9, -1, -1)]
 # Weeks of four days: two end in these days, on the 23rd and the 27th of February.
 FOUR = "memory.as_of_every_days=4"

@@ -160,6 +160,20 @@ def test_a_category_whose_attributes_nobody_names_has_no_tastes(shop):
     assert features(asked, find_candidates(asked, k=5), ())[2].shape[0] == 5
 
 
+@pytest.mark.parametrize(
+    ("touched", "state"),
+    [
+        ([click("Z", TONIGHT - 2), buy("A", TONIGHT - 9)], "looking"),
+        ([click("A", TONIGHT - 3)], "overnight"),
+        ([buy("A", TONIGHT), click("A", TONIGHT)], "overnight"),
+        ([], "empty"),
+    ],
+)
+def test_who_clicked_in_the_last_days_and_did_not_buy_since_is_looking(shop, touched, state):
+    paths = batch_of({"touched": touched, "horizon": "overnight"}, {"touched": touched or [click("A")]})
+    assert [STATES[one] for one in read_requests(paths, shop(circle())).states] == [state, "in_session"]
+
+
 def test_requests_say_what_the_path_says(shop):
     index = shop(circle())
     rows = [

@@ -239,13 +239,3 @@ def test_tastes_are_how_much_more_often_than_chance_a_value_was_touched(shop):
     # Of the touches that have a fit, one of one is slim, which half of the catalogue's are; five touches of chance are added.
     slim, wide = np.log((1 + 5 * 0.5) / ((1 + 5) * 0.5)), np.log(5 * 0.5 / ((1 + 5) * 0.5))
     assert lift == pytest.approx({"A": slim, "C": wide, **dict.fromkeys("BDEF", 0)}, abs=1e-6)
-
-
-def test_demand_is_how_much_better_than_its_share_of_the_shelf_a_value_sold(shop):
-    tastes = {"A": ["red", None], "B": ["red", None], "C": ["blue", None], "D": ["blue", None], "E": [None, None], "F": ["blue", None]}
-    special = {name: {"tastes": values, **({"in_stock": False} if name == "F" else {})} for name, values in tastes.items()}
-    # Three of red and one of blue were bought of late; what was bought longer ago, and what has no colour, does not count.
-    bought = [(1, "A", TONIGHT), (2, "A", TONIGHT - 3), (3, "B", TONIGHT), (4, "C", TONIGHT), (5, "D", TONIGHT - 40), (6, "E", TONIGHT)]
-    found = feature(asked_of(shop(circle(**special), bought), {"touched": [click("A")]}, again=True), "demand, colour")
-    red, blue = np.log((3 + 20 * 0.5) / ((4 + 20) * 0.5)), np.log((1 + 20 * 0.5) / ((4 + 20) * 0.5))
-    assert found == pytest.approx({"A": red, "B": red, "C": blue, "D": blue, "E": 0})

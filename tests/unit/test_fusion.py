@@ -5,6 +5,7 @@ import pytest
 
 from fashionrec.retrieval.candidates import SOURCES
 from fashionrec.retrieval.fusion import FUSION, MIXUP, Fusion, Lists, Weights, learn, scores_of
+from fashionrec.retrieval.requests import STATES
 
 NAMES = list(SOURCES)
 SIZE = 12  # candidates of a list
@@ -140,4 +141,4 @@ def test_a_rows_list_is_filled_up_with_what_is_popular_and_leaves_out_the_rest()
 
 def test_a_state_adds_to_the_common_weights():
     weights = Weights(common={"a": 1.0}, categories={"Hats": {"a": 0.5}}, states={"empty": {"a": 2.0}})
-    assert weights.of(["a", "unknown"], "Hats", np.array([0, 2])).tolist() == [[1.5, 0.0], [3.5, 0.0]]
+    assert weights.of(["a", "unknown"], "Hats", np.array([0, STATES.index("empty")])).tolist() == [[1.5, 0.0], [3.5, 0.0]]
