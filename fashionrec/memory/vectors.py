@@ -23,7 +23,8 @@ def missing_queries(queries: DataFrame, vectors: DataFrame, *, name: str, revisi
 def embed_queries(queries: DataFrame, *, encoder: Encoder, partitions: int) -> DataFrame:
     """Return encoder, revision, query and embedding (array of float, L2-normalised) for each row of `queries`.
 
-    The model is loaded once per Python worker. A second run with as many `partitions` gives the same vectors to the last bit.
+    The model is loaded once per Python worker. A second run with as many `partitions` makes the same batches and gives the same vectors, as
+    far as the model's libraries do: on a busy machine one worker's differed from another's by 1e-7.
     """
 
     def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -33,8 +34,8 @@ def embed_queries(queries: DataFrame, *, encoder: Encoder, partitions: int) -> D
             embedding = pa.ListArray.from_arrays(starts, vectors.ravel())
             yield pa.RecordBatch.from_arrays([batch.column("query"), embedding], names=["query", "embedding"])
 
-    # Hashed to a fixed number of partitions and sorted: a second run makes the same batches, and with them the same last bits. Without a
-    # number, adaptive execution would put a few megabytes of queries, hours of a model's work, into one partition.
+    # Hashed to a fixed number of partitions and sorted: other batches would have other last digits. Without a number, adaptive execution
+    # would put a few megabytes of queries, hours of a model's work, into one partition.
     spread = queries.select("query").repartition(partitions, "query").sortWithinPartitions("query")
     embedded = spread.mapInArrow(embed, "query string, embedding array<float>")
     return embedded.select(f.lit(encoder.name).alias("encoder"), f.lit(encoder.revision).alias("revision"), "query", "embedding")
