@@ -234,7 +234,8 @@ def _fit(lists: Lists, names: Sequence[str], columns: NDArray[np.bool_], learnt_
     of = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(at)))
     spread = lists.values[at].std(axis=0)
     used = np.flatnonzero(columns & (spread > 1e-6))
-    values, is_target = lists.values[np.ix_(at, used)] / spread[used], lists.is_target[at]
+    values, is_target = lists.values[np.ix_(at, used)], lists.is_target[at]
+    values /= spread[used]  # in place: all lists' features are the largest thing here
     shrinkage = np.concatenate(
         [[_COMMON_SHRINKAGE], np.full(len(categories), _CATEGORY_SHRINKAGE), np.full(len(STATES), _STATE_SHRINKAGE)]
     )[:, None]
