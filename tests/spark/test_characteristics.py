@@ -204,6 +204,7 @@ def analysed(run):
             "event_at": f.to_timestamp("event_at"),
             "event_date": f.to_date(f.to_timestamp("event_at")),
             "arrival_date": f.to_date(f.to_timestamp("event_at")),
+            "arrival_number": f.lit(None).cast("long"),
         }
     )
     rows.coalesce(2).write.format("delta").save(run.workspace.path("lake", "interactions"))
