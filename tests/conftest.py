@@ -81,7 +81,7 @@ def no_leftovers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def ungated() -> Iterator[None]:
-    """Let tables be written without their gate, which has tests of its own and takes a fourth of a small run, in a module."""
+    """Let a module's tests write tables without their gate, which has tests of its own and takes a fourth of a small run."""
 
     def nothing_to_say(rows: DataFrame, spec: TableSpec, *, run_date: date, scope: Mapping[str, str], **_: object) -> Outcome:
         return Outcome(spec.table, scope, run_date, rows.count(), [], {}, {}, None)

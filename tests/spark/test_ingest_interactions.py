@@ -57,6 +57,17 @@ def before(days: int) -> date:
     return RUN_DATE - timedelta(days=days)
 
 
+@pytest.fixture
+def some(raw):
+    """Return a function that delivers a day with so many good and broken rows."""
+
+    def some(day, good, bad=0):
+        rows = [raw_event(f"{day} {n}", user_id=str(n), event_at=at(day)) for n in range(good)]
+        deliver(raw, day, *rows, *["{"] * bad)
+
+    return some
+
+
 def test_a_late_event_is_kept_under_its_arrival_and_a_rerun_of_either_day_gives_the_same_rows(raw, ingest, days):
     deliver(raw, YESTERDAY, raw_event("a", event_at=at(YESTERDAY)))
     ingest(run_date=YESTERDAY)
@@ -122,11 +133,7 @@ def test_another_key_stops_the_run(raw, ingest, tmp_path):
         ingest(f"ingest.user_key_file={tmp_path / 'other.key'}")
 
 
-def test_the_limit_is_each_days_own_and_an_earlier_day_that_breaks_it_waits(raw, ingest, days, make_run):
-    def some(day, good, bad):
-        rows = [raw_event(f"{day} {n}", user_id=str(n), event_at=at(day)) for n in range(good)]
-        return deliver(raw, day, *rows, *["{"] * bad)
-
+def test_the_limit_is_each_days_own_and_an_earlier_day_that_breaks_it_waits(some, ingest, days, make_run):
     for ago in (4, 3, 2):
         some(before(ago), 100, 0)
     some(YESTERDAY, 80, 20)
@@ -147,10 +154,7 @@ def test_the_limit_is_each_days_own_and_an_earlier_day_that_breaks_it_waits(raw,
     assert [len(ids) for ids in days().values()] == [100, 100, 100, 80, 100]
 
 
-def test_an_earlier_day_that_came_in_part_waits_for_the_rest(raw, ingest, days):
-    def some(day, count):
-        return deliver(raw, day, *(raw_event(f"{day} {n}", user_id=str(n), event_at=at(day)) for n in range(count)))
-
+def test_an_earlier_day_that_came_in_part_waits_for_the_rest(some, ingest, days):
     some(before(2), 10)
     ingest(run_date=before(2))
     some(YESTERDAY, 4)

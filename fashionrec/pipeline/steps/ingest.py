@@ -109,10 +109,7 @@ def _take_interactions(
 
     with _judged(source, judged, verdicts_among, _INTERACTIONS) as rows:
         tally = _tally(rows, _INTERACTIONS)
-        # A query's rows come in no order.
-        numbers = first_numbers(tally.parts) if isinstance(source, Folder) else []
-        numbered = run.spark.createDataFrame(numbers, "file string, part long, first_row long, first_number long")
-        valid = interactions.valid_interactions(rows, numbered)
+        valid = rows.where(f.col("reason").isNull())
         known_items = run.read("item_versions").select("item_id").distinct()
         strange = {row["arrival_date"]: row["count"] for row in interactions.unknown_items(valid, known_items).collect()}
         _quarantine(run, rows, days, _INTERACTIONS)
@@ -130,7 +127,10 @@ def _take_interactions(
             run.warnings.append(
                 f"{unknown:,} clicks and purchases of items that no catalogue has held are kept: one that comes late describes them"
             )
-        run.write("interactions", valid, days=days)
+        # A query's rows come in no order.
+        numbers = first_numbers(tally.parts) if isinstance(source, Folder) else []
+        starts = run.spark.createDataFrame(numbers, "file string, part long, first_row long, first_number long")
+        run.write("interactions", interactions.valid_interactions(rows, starts), days=days)
         _note_arrivals(run, tally, days, _INTERACTIONS, key_fingerprint(key))
     return {}, set()
 
@@ -325,11 +325,10 @@ def _unfit(
     """
     unfit = {day: why for day, why in _broken_files(judged, tally, contract).items() if day in days}
     for day in days:
-        if day != must and (
-            few := _too_few(tally.by_day[day][""], [taken[one] for one in sorted(taken) if one < day], run.settings.quality)
-        ):
-            unfit.setdefault(day, few)
         counts = tally.by_day[day]
+        before = [taken[one] for one in sorted(taken) if one < day]
+        if day != must and (few := _too_few(counts[""], before, run.settings.quality)):
+            unfit.setdefault(day, few)
         faults = {reason: counts[reason] for reason in contract.reasons if counts[reason]}
         if unknown := (strange or {}).get(day, 0):
             faults["unknown_item"] = unknown
