@@ -3,7 +3,7 @@
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
-from fashionrec.ingest.text import clean_text, plain_list, without_markup
+from fashionrec.ingest.text import plain_list, plain_text, with_plain_texts
 from fashionrec.ingest.verdicts import first_reason
 from fashionrec.lake.spec import table_spec
 from fashionrec.sources.rows import is_blank
@@ -27,6 +27,8 @@ DUPLICATE = "duplicate"
 # IDs that the answer's format can spell (fashionrec.prompts.answer): an item with another one could never be recommended by its ID.
 _ANSWERABLE = r"^[A-Za-z0-9_./:-]{1,48}$"
 COLUMNS = tuple(name for name in table_spec("items").struct.names if name != "run_date")
+# What a catalogue may give as a JSON list.
+_MAYBE_LISTS = ("brand", "colour", "size")
 # A sign that no text has, and what shows that one of the texts that it joins is not clean, or blank.
 _BETWEEN = "\ue000"
 _UNCLEAN = rf"[\p{{Cc}}\p{{Cf}}|&<]|[\p{{Z}}&&[^ ]]|  |(^|{_BETWEEN})[ \[]| ({_BETWEEN}|$)|(^|{_BETWEEN})({_BETWEEN}|$)"
@@ -49,20 +51,14 @@ def judge_catalog(raw: DataFrame, *, max_text_length: int) -> DataFrame:
         raw: rows of `sources.source.read_days`; the day of their arrival is that of the catalogue.
         max_text_length: longest title, name or attribute, in characters.
     """
-    rows = raw.withColumns(
-        {
-            "_title": clean_text(without_markup("title")),
-            "_category": clean_text(without_markup("category")),
-            "_date": f.col("first_available_date").try_cast("date"),
-        }
-    )
+    texts = {"title": f.col("title"), "category": f.col("category"), **{name: plain_list(f.col(name)) for name in _MAYBE_LISTS}}
+    rows = with_plain_texts(raw, {f"_{name}": text for name, text in texts.items()})
+    rows = rows.withColumn("_date", f.col("first_available_date").try_cast("date"))
     rows = rows.withColumn("reason", _reason(max_text_length))
     return rows.select(
         f.monotonically_increasing_id().alias("row"),
         f.trim("item_id").alias("item_id"),
-        f.col("_title").alias("title"),
-        f.col("_category").alias("category"),
-        *(clean_text(without_markup(plain_list(name))).alias(name) for name in ("brand", "colour", "size")),
+        *(f.col(f"_{name}").alias(name) for name in texts),
         "price",
         f.when(~is_blank("currency"), f.trim("currency")).alias("currency"),
         f.coalesce("in_stock", f.lit(True)).alias("in_stock"),
@@ -104,7 +100,7 @@ def valid_items(judged: DataFrame) -> DataFrame:
 
 def _clean_attributes() -> Column:
     """Return the attributes with their values cleaned, without those of which nothing is left."""
-    cleaned = f.transform_values("attributes", lambda _, value: clean_text(without_markup(plain_list(value))))
+    cleaned = f.transform_values("attributes", lambda _, value: plain_text(plain_list(value)))
     # Lambdas are interpreted: one look at all values together tells the many items that need none.
     values = f.array_join(f.map_values("attributes"), _BETWEEN, "")
     return f.when(values.rlike(_UNCLEAN), f.map_filter(cleaned, lambda _, value: value.isNotNull())).otherwise(f.col("attributes"))

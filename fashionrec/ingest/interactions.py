@@ -71,7 +71,7 @@ def judge_interactions(raw: DataFrame, *, key: bytes, lookback_days: int, max_te
         {
             "arrival_date": f.col("_arrival_date"),
             "_event_at": instant(f.col("event_at")),
-            "_query": clean_text("query"),
+            "_query": clean_text(f.col("query")),
             "_item": f.when(~is_blank("item_id"), f.trim("item_id")),
             "_paid": f.coalesce(f.col("sponsored"), f.lit(False)),
             "_shown": f.array_join(f.concat("results", f.coalesce("sponsored_results", f.array().cast("array<string>"))), _BETWEEN, " "),

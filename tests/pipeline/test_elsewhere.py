@@ -20,7 +20,7 @@ from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.steps import fusion, llm
 from fashionrec.sources.world.shop import make_world
 from tests.builders import workspace_in
-from tests.conftest import RUN_DATE, TINY, compiled_plans
+from tests.conftest import RUN_DATE, TINY
 from tools.delta_jars import minicluster_jar
 
 SMALL = (*TINY, "embeddings.dim=16", "embeddings.core.epochs=1", "spark.shuffle_partitions=2")
@@ -88,7 +88,7 @@ def shop(spark, hdfs, tmp_path_factory):
     made = models.new_folder("llm", "first")
     (made / "weights").write_text("none")
     models.register("llm", made, {}, {"loss_after": 1.0}, {}, trained_for=RUN_DATE)
-    with pytest.MonkeyPatch.context() as patch, compiled_plans(spark):
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for module in (llm, fusion):
             patch.setattr(module, "answered_by", answered_by)

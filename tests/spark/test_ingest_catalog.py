@@ -12,6 +12,8 @@ from fashionrec.sources.source import read_days
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, raw_item
 
+pytestmark = pytest.mark.usefixtures("ungated")
+
 
 @pytest.fixture
 def judge(spark, tmp_path):

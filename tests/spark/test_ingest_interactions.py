@@ -14,6 +14,8 @@ from fashionrec.sources.columns import RawError
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, known_items, raw_event
 
+pytestmark = pytest.mark.usefixtures("ungated")
+
 YESTERDAY = RUN_DATE - timedelta(days=1)
 
 

@@ -48,10 +48,10 @@ def rows_after(make_run):
 
 
 def test_days_run_in_order_reversed_and_twice_give_the_same_rows(make_run, rows_after, tmp_path):
-    twice = [day for day in DAYS[::2] for _ in (1, 2)]
+    twice = [day for day in DAYS[::-4] for _ in (1, 2)]
     found = {}
     # The last day, run first, makes all weeks at once.
-    for name, days in {"in order": [*DAYS, RUN_DATE], "reversed": [RUN_DATE, *reversed(twice)]}.items():
+    for name, days in {"in order": [*DAYS[1::2], RUN_DATE], "reversed": twice}.items():
         root = f"paths.root={tmp_path / name}"
         given(make_run(root), *EVENTS)
         figures, found[name] = rows_after(days, root)

@@ -7,6 +7,8 @@ from fashionrec.pipeline.runner import run_steps
 from fashionrec.pipeline.steps import memory, sequences
 from tests.builders import click, item, purchase, put, put_versions, search, table_rows
 
+pytestmark = pytest.mark.usefixtures("ungated")
+
 STEPS = [*sequences.STEPS, *memory.STEPS]
 TABLES = ("sequences", "query_products", "query_hits")
 
