@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark import TaskContext
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
@@ -51,7 +52,9 @@ def generate(
     answer = _task(config=config, sampling=sampling, batch_size=batch_size, model_version=model_version, schema=arrow)
     asked = with_fingerprint(prompts, config=config, sampling=sampling, model_version=model_version)
     frame = asked.select(*_KEPT, "prompt").repartition(engines)
-    return frame.mapInArrow(answer, schema, profile=_one_gpu_per_task(prompts) if config.device == "cuda" else None)
+    profile = _one_gpu_per_task(prompts) if config.device == "cuda" else None
+    with _workers_of_their_own(prompts.sparkSession):
+        return frame.mapInArrow(answer, schema, profile=profile)
 
 
 def with_fingerprint(prompts: DataFrame, *, config: EngineConfig, sampling: Sampling, model_version: str) -> DataFrame:
@@ -117,6 +120,20 @@ def _task(
             yield pa.RecordBatch.from_pylist(done, schema=schema)
 
     return answer
+
+
+@contextmanager
+def _workers_of_their_own(spark: SparkSession) -> Iterator[None]:
+    """Let what is planned meanwhile run in Python workers that serve nothing else: Spark tells workers apart by their environment.
+
+    An engine binds the threads of its process for good, after which other models' vectors would differ in their last digits.
+    """
+    environment = spark.sparkContext.environment
+    environment["FASHIONREC_WORKERS"] = "engines"
+    try:
+        yield
+    finally:
+        del environment["FASHIONREC_WORKERS"]
 
 
 def _task_device_id(config: EngineConfig) -> str:

@@ -23,8 +23,8 @@ def missing_queries(queries: DataFrame, vectors: DataFrame, *, name: str, revisi
 def embed_queries(queries: DataFrame, *, encoder: Encoder, partitions: int) -> DataFrame:
     """Return encoder, revision, query and embedding (array of float, L2-normalised) for each row of `queries`.
 
-    The model is loaded once per Python worker. A second run with as many `partitions` makes the same batches and gives the same vectors: to
-    the last bit from fresh workers, and up to 1e-7 where workers had served other models of the session before.
+    The model is loaded once per Python worker. A second run with as many `partitions` makes the same batches and gives the same vectors, to
+    the last bit.
     """
 
     def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

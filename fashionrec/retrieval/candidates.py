@@ -20,6 +20,7 @@ from fashionrec.retrieval.tastes import lifts, touches_of
 
 _FORGETTING = 0.8  # weight of a touched item against the next newer one
 _POOL = 2000  # best sold items of the season that tastes choose from
+_PAIRS = 2_000_000  # pairs of items bought together that are looked at in one go, some 300 MB
 
 # (sessions, dim) float32, L2-normalised, for item IDs oldest to newest.
 EncodeSessions = Callable[[Sequence[Sequence[str]]], Floats]
@@ -248,9 +249,20 @@ def together(asked: Asked) -> tuple[Ints, Ints, Floats, Floats, Floats, Floats]:
     That is the sum of the cosines, the part of it from shoppers who bought both within a day, the sum weighted by recency, and the same of
     cosines in which each shopper counts one by the number of items bought.
     """
-    requests, items = asked.requests, max(asked.index.item_count, 1)
-    of, rows, weights = _weighed(asked, requests.touched + 1)
-    found = bought_together(asked.index.purchases, rows - 1, requests.as_of[of])
+    of, rows, weights = _weighed(asked, asked.requests.touched + 1)
+    starts = asked.index.purchases.pair_starts
+    before = np.cumsum(starts[rows] - starts[rows - 1])
+    # All of a batch would fill the memory where shoppers buy much. One request's stay together.
+    part = (before // _PAIRS)[np.searchsorted(of, of)]
+    cuts = np.searchsorted(part, np.arange(1, part.max(initial=0) + 1))
+    found = [_together(asked, *some) for some in zip(*(np.split(values, cuts) for values in (of, rows - 1, weights)), strict=True)]
+    requests, others, *sums = (np.concatenate(values) for values in zip(*found, strict=True))
+    return requests, others, *sums
+
+
+def _together(asked: Asked, of: Ints, rows: Ints, weights: Floats) -> tuple[Ints, Ints, Floats, Floats, Floats, Floats]:
+    items = max(asked.index.item_count, 1)
+    found = bought_together(asked.index.purchases, rows, asked.requests.as_of[of])
     keys, inverse = np.unique(of[found.places] * items + found.rows, return_inverse=True)
     newest_first = weights[found.places]
     parts = (found.cosine, found.near, found.cosine * newest_first, found.shared * newest_first)

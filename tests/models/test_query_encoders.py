@@ -255,5 +255,5 @@ def test_spark_workers_load_the_model_once_and_give_the_same_vectors(spark, clip
     assert set(loads) == {"1"}
     assert {(row.encoder, row.revision) for row in rows} == {("clip:tiny-clip", real.revision)}
     vectors, second = ({row.query: row.embedding for row in one} for one in (rows, again))
-    np.testing.assert_allclose([vectors[query] for query in queries], [second[query] for query in queries], rtol=0, atol=1e-6)
+    assert vectors == second
     np.testing.assert_allclose([vectors[query] for query in queries], real.encode(queries), atol=1e-5)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fashionrec.retrieval import candidates as candidates_of
 from fashionrec.retrieval.candidates import SOURCES, find_candidates
 from fashionrec.retrieval.features import features
 from tests.unit.category_made import (
@@ -122,6 +123,19 @@ def test_what_is_known_of_a_request_does_not_depend_on_those_beside_it(tmp_path,
         # A product's last digits depend on how it is cut into blocks; they are rounded away before anything is ordered.
         for one, other in zip(values, others_values, strict=True):
             np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize("at_once", [1, 500])
+def test_what_was_bought_together_is_the_same_however_many_pairs_are_looked_at_in_one_go(tmp_path, monkeypatch, at_once):
+    index, _, _, requests = random_shop(tmp_path, np.random.default_rng(2))
+    whole, go, went = ask_all(index, requests).together, candidates_of._together, []
+    monkeypatch.setattr(candidates_of, "_PAIRS", at_once)
+    monkeypatch.setattr(candidates_of, "_together", lambda *some: went.append(some) or go(*some))
+    parts = ask_all(index, requests).together
+    assert len(went) > 3
+    assert len(whole[0]) > 100
+    for one, other in zip(whole, parts, strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_which_of_very_many_equals_are_found_does_not_depend_on_what_others_touched(shop):

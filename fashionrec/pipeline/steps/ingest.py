@@ -1,6 +1,6 @@
 """Raw logs and catalogues become tables, day of arrival by day; what is rejected goes to quarantine, too much of it stops the run."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -11,8 +11,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from fashionrec.ingest import catalog, interactions
-from fashionrec.ingest.arrivals import Extent, Part, first_numbers, listed, missing_days
+from fashionrec.ingest.arrivals import first_numbers, listed, missing_days
 from fashionrec.ingest.pseudonyms import KeyMissingError, is_demo_key, key_fingerprint, load_key
+from fashionrec.ingest.tally import Tally, tally_of
 from fashionrec.ingest.verdicts import with_verdicts
 from fashionrec.ingest.versions import DESCRIPTION, item_versions, listed_on, touched_days
 from fashionrec.lake.spec import table_spec
@@ -108,7 +109,7 @@ def _take_interactions(
         )
 
     with _judged(source, judged, verdicts_among, _INTERACTIONS) as rows:
-        tally = _tally(rows, _INTERACTIONS)
+        tally = tally_of(rows, marks=_INTERACTIONS.marks)
         valid = rows.where(f.col("reason").isNull())
         known_items = run.read("item_versions").select("item_id").distinct()
         strange = {row["arrival_date"]: row["count"] for row in interactions.unknown_items(valid, known_items).collect()}
@@ -151,7 +152,7 @@ def ingest_catalog(run: StepRun) -> None:
     raw = read_days(run.spark, source, days, table_spec("raw_catalog"))
     judged = catalog.judge_catalog(raw.frame, max_text_length=options.max_text_length)
     with _judged(source, judged, catalog.verdicts_among, _CATALOG) as rows:
-        tally = _tally(rows, _CATALOG)
+        tally = tally_of(rows)
         _report(run, raw, tally, _CATALOG)
         _quarantine(run, rows, days, _CATALOG)
         unfit = _unfit(run, rows, tally, days, _CATALOG, must=newest, taken=taken)
@@ -237,45 +238,6 @@ def _judged(
     finally:
         compared.unpersist()
         judged.unpersist()
-
-
-class Tally(NamedTuple):
-    """How many rows got which verdict ("" for valid), in all, by day and by the day's file; where they stood; what else was seen."""
-
-    verdicts: Counter[str]
-    by_day: Mapping[date, Counter[str]]
-    by_file: Mapping[tuple[date, str], Counter[str]]
-    parts: Mapping[Part, Extent]
-    marks: Mapping[str, int]
-    unknown_fields: Collection[str]
-
-
-def _tally(judged: DataFrame, contract: _Contract) -> Tally:
-    """Count the verdicts; what comes to the driver grows with the files, not with the rows."""
-    is_valid = f.col("reason").isNull()
-    found = (
-        judged.groupBy(f.coalesce("reason", f.lit("")).alias("verdict"), "file", "arrival_date", interactions.part_of("row").alias("part"))
-        .agg(
-            f.count(f.lit(1)).alias("rows"),
-            f.min("row").alias("first_row"),
-            *(f.count_if(is_valid & f.col(mark)).alias(mark) for mark in contract.marks),
-            # Enough names to find the cause; a producer that puts values into names must not fill the driver.
-            f.slice(f.array_sort(f.flatten(f.collect_set("unknown"))), 1, 20).alias("unknown"),
-        )
-        .collect()
-    )
-    verdicts: Counter[str] = Counter()
-    by_day: defaultdict[date, Counter[str]] = defaultdict(Counter)
-    by_file: defaultdict[tuple[date, str], Counter[str]] = defaultdict(Counter)
-    parts: dict[Part, Extent] = {}
-    for group in found:
-        part = Part(group["arrival_date"], group["file"], group["part"])
-        first_row, rows = parts.get(part, (group["first_row"], 0))
-        parts[part] = Extent(min(first_row, group["first_row"]), rows + group["rows"])
-        for counts in (verdicts, by_day[group["arrival_date"]], by_file[group["arrival_date"], group["file"]]):
-            counts[group["verdict"]] += group["rows"]
-    marks = {mark: sum(group[mark] for group in found) for mark in contract.marks}
-    return Tally(verdicts, by_day, by_file, parts, marks, {name for group in found for name in group["unknown"]})
 
 
 def _report(run: StepRun, raw: RawRows, tally: Tally, contract: _Contract) -> None:
