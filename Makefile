@@ -25,7 +25,7 @@ hm: $(READY) ## The same pipeline on the H&M files in $(FASHIONREC_DATA)/hm
 	$(BIN)/fashionrec run --conf conf/hm.yaml --run-date 2020-09-22
 
 test: $(READY) $(AIRFLOW_READY) ## Run all tests
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## Check style, types and the layers
 	$(BIN)/ruff check .

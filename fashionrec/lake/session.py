@@ -100,10 +100,9 @@ def java_version() -> str:
 
 _EMBEDDED = {
     "spark.ui.enabled": "false",
-    # Nobody sees the plans: writing them down takes a tenth of a small run's CPU time, a thousand of them, the default, 100 MB.
+    # Nobody sees the plans of what ended: the texts of a thousand, the default, take 100 MB, and formatting them time.
     "spark.sql.ui.retainedExecutions": "20",
     "spark.sql.ui.explainMode": "simple",
-    "spark.sql.debug.maxToStringFields": "0",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     # One Delta log is small here; 50 snapshot partitions, the default, cost more than all else (94 s became 53 s).

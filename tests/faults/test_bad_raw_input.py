@@ -104,10 +104,10 @@ def shop(spark, tmp_path_factory):
 
     def ingest(raw):
         run = run_of(workspace_in(root, spark, f"paths.raw_interactions={raw}"))
-        known_items(run, "i")
         ingest_interactions(run)
         return run
 
+    known_items(run_of(workspace_in(root, spark)), "i")
     deliver(root / "raw/interactions", RUN_DATE, *GOOD)
     ingest(root / "raw/interactions")
     return root, ingest

@@ -1,5 +1,6 @@
 """Days are rebuilt from all that arrived for them, and no bad delivery changes or deletes one."""
 
+import shutil
 from datetime import date, timedelta
 from itertools import chain
 
@@ -11,6 +12,7 @@ from fashionrec.ingest.pseudonyms import KeyMissingError
 from fashionrec.pipeline.steps import ingest as ingest_step
 from fashionrec.pipeline.steps.ingest import ingest_interactions
 from fashionrec.sources.columns import RawError
+from tests.builders import run_of, workspace_in
 from tests.conftest import RUN_DATE
 from tests.raw_files import deliver, known_items, raw_event
 
@@ -24,11 +26,19 @@ def raw(tmp_path):
     return tmp_path / "raw/interactions"
 
 
+@pytest.fixture(scope="module")
+def known(spark, tmp_path_factory):
+    """Return a folder with the history of a catalogue of two items."""
+    root = tmp_path_factory.mktemp("known")
+    known_items(run_of(workspace_in(root, spark)), "i", "new")
+    return root
+
+
 @pytest.fixture
-def ingest(make_run):
+def ingest(make_run, known, tmp_path):
     """Return a function that ingests a date and returns the run."""
 
-    known_items(make_run(), "i", "new")
+    shutil.copytree(known, tmp_path, dirs_exist_ok=True)
 
     def ingest(*overrides, run_date=RUN_DATE):
         run = make_run(*overrides, run_date=run_date)
