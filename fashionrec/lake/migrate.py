@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 from pyspark.sql import SparkSession
@@ -10,7 +9,7 @@ from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from fashionrec.lake.spec import TableSpec
-from fashionrec.lake.tables import LakeError, commits_of, load_table, sole_writer, sql_name, sql_text
+from fashionrec.lake.tables import LakeError, commits_of, delta_table, load_table, sole_writer, sql_name, sql_text
 
 _CONSTRAINT = "delta.constraints."
 _REBUILD = "delete the table's folder and run its days again, the oldest first"
@@ -102,14 +101,10 @@ def require_current(spark: SparkSession, path: str, spec: TableSpec) -> None:
 
 
 def _as_it_is(spark: SparkSession, path: str) -> Found:
-    # DESCRIBE DETAIL would say the same in one, after it has counted the table's files.
-    properties = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {sql_name(path)}").collect()}
-    described = [(row["col_name"], row["data_type"]) for row in spark.sql(f"DESCRIBE TABLE EXTENDED {sql_name(path)}").collect()]
-    names = [name for name, _ in described]
-    about = names.index("# Detailed Table Information")
-    parts = names.index("# Partition Information") + 2 if "# Partition Information" in names else about  # below the heads of its columns
-    partitioned_by = takewhile(bool, names[parts:about])
-    return Found(load_table(spark, path).schema, tuple(partitioned_by), properties, dict(described[about:]).get("Comment", ""))
+    # SHOW TBLPROPERTIES would be quicker, and hides what has "token" in its name.
+    detail = delta_table(spark, path).detail().select("partitionColumns", "properties", "description").first()
+    columns = load_table(spark, path).schema
+    return Found(columns, tuple(detail["partitionColumns"]), detail["properties"], detail["description"] or "")
 
 
 def _of_columns(found: t.StructType, wanted: t.StructType, name: str, within: tuple[str, ...] = ()) -> Iterator[Change]:
