@@ -133,7 +133,7 @@ def test_ten_days_in_any_order_give_the_tables_and_the_reads_of_one_backfill(spa
         for folder in (Path("interactions", str(day)), catalogue):
             shutil.copytree(raw / folder, tmp_path / "raw" / folder, dirs_exist_ok=True)
         last = run_day(spark, tmp_path, day, *steps)
-        if order == DAYS and day in DAYS[::2]:
+        if order == DAYS:
             saw[day] = seen(last)
         # When all days have been run, and when all have been run again.
         if place % len(DAYS) == 0:
