@@ -23,8 +23,9 @@ _SEEN = r"[^ \p{M}\u200c\u200d\u115f\u1160\u3164\uffa0\u2800]"
 def with_plain_texts(rows: DataFrame, columns: Mapping[str, Column]) -> DataFrame:
     """Return rows with further columns: texts of a catalogue, each as `plain_text` makes it."""
     # One step after the other: Spark would write what each step looks at twice into the plan, thousands of times in all.
-    for step in (None, *_STEPS):
-        rows = rows.withColumns({name: step(f.col(name)) if step else text for name, text in columns.items()})
+    rows = rows.withColumns(dict(columns))
+    for step in _STEPS:
+        rows = rows.withColumns({name: step(f.col(name)) for name in columns})
     return rows
 
 

@@ -100,9 +100,8 @@ def java_version() -> str:
 
 _EMBEDDED = {
     "spark.ui.enabled": "false",
-    # Nobody sees the plans of what ended: the texts of a thousand, the default, take 100 MB, and formatting them time.
+    # Nobody sees the plans of what ended; the texts of a thousand, the default, take 100 MB.
     "spark.sql.ui.retainedExecutions": "20",
-    "spark.sql.ui.explainMode": "simple",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     # One Delta log is small here; 50 snapshot partitions, the default, cost more than all else (94 s became 53 s).

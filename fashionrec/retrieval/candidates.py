@@ -261,6 +261,7 @@ def together(asked: Asked) -> tuple[Ints, Ints, Floats, Floats, Floats, Floats]:
 
 
 def _together(asked: Asked, of: Ints, rows: Ints, weights: Floats) -> tuple[Ints, Ints, Floats, Floats, Floats, Floats]:
+    """Return what `together` does for some requests: all `rows` that each of them touched, with their weights, (touched,) each."""
     items = max(asked.index.item_count, 1)
     found = bought_together(asked.index.purchases, rows, asked.requests.as_of[of])
     keys, inverse = np.unique(of[found.places] * items + found.rows, return_inverse=True)

@@ -59,7 +59,8 @@ def test_neither_the_future_nor_the_examples_own_pair_is_in_its_memory(example):
     assert "Item d" not in prompt.prompt
 
 
-def test_a_path_is_answered_alike_when_it_is_scored_and_when_it_is_learnt(make_run):
+@pytest.mark.parametrize("every_days", [1, 7])
+def test_a_path_is_answered_alike_when_it_is_scored_and_when_it_is_learnt(make_run, every_days):
     def evening(user, query):
         return [search("2026-02-25 10:00", query, results=["c"], user_id=user), click("2026-02-25 10:01", "c", user_id=user)]
 
@@ -67,7 +68,7 @@ def test_a_path_is_answered_alike_when_it_is_scored_and_when_it_is_learnt(make_r
     looks_around = [{**event, "user_id": "t", "event_id": f"t {event['event_id']}"} for event in OWN]
     # Asked in the week that the day of the score lies in, which a later run sees whole.
     since = [search(f"2026-02-{day} 09:00", "wide hat", results=["e", "a"], user_id=user) for day, user in ((23, "x"), (25, "y"))]
-    run = make_run("memory.as_of_every_days=7")
+    run = make_run(f"memory.as_of_every_days={every_days}")
     given(run, *BEFORE, *since, *evening("u", "wide hats"), *OWN[2:], *evening("t", "hats, wide"), *looks_around, *FUTURE)
     seen = {}
     for day, split in ((date(2026, 2, 25), "score"), (RUN_DATE, "test")):
